@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"coinop.dev"
+	"coinop.dev/core/channel/oneway"
+	"coinop.dev/rail"
+)
+
+func checkCommand(u *ui) *cobra.Command {
+	var path, receiptPath string
+	c := &cobra.Command{
+		Use: "check", Short: "Say what a config file means, or verify a receipt offline", Args: noArgs,
+		Example: "  coinop check -c seller.toml\n  coinop check --receipt receipt.json",
+		RunE: func(*cobra.Command, []string) error {
+			if receiptPath != "" {
+				return u.checkReceipt(receiptPath)
+			}
+			config, err := readConfig(path)
+			if err != nil {
+				return err
+			}
+			return u.checkConfig(config)
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().StringVar(&receiptPath, "receipt", "", "a receipt as pay prints it; - for standard input")
+	return c
+}
+
+// checkConfig prints what was understood. It makes the machine's key if there
+// is none, because its address is part of the answer.
+func (u *ui) checkConfig(c Config) error {
+	key, err := loadKey(c.Data)
+	if err != nil {
+		return err
+	}
+	wallet := oneway.PayoutKey(key).Public()
+	v := map[string]any{
+		"name": c.Name, "node": key.Public(), "wallet": walletAddress(wallet), "data": c.Data, "store": c.store(), "chain": c.Chain,
+		"listen": c.Listen, "http": c.HTTP, "rails": c.Rails, "sell": c.items(), "limits": c.limits(),
+	}
+	return u.show(v, func(w io.Writer) {
+		fmt.Fprintf(w, "machine  %s\nnode     %v\nwallet   %s\nstore    %s\nchain    %s\n", c.Name, key.Public(), walletAddress(wallet), c.store(), c.Chain)
+		for _, r := range c.Rails {
+			fmt.Fprintf(w, "rail     %s\n", r)
+		}
+		for _, it := range c.items() {
+			fmt.Fprintf(w, "sells    %s at %v per %s\n", it.Name, it.Price, it.Unit)
+		}
+		l := c.Limits
+		for _, limit := range []struct {
+			name   string
+			amount coinop.Amount
+		}{{"order", l.Order}, {"unit price", l.UnitPrice}, {"total " + l.Period.String(), l.Total}, {"payee " + l.Period.String(), l.Payee}} {
+			if limit.amount > 0 {
+				fmt.Fprintf(w, "limit    %v per %s\n", limit.amount, limit.name)
+			}
+		}
+		if l.PerMinute > 0 {
+			fmt.Fprintf(w, "limit    %d orders per minute\n", l.PerMinute)
+		}
+	})
+}
+
+func (u *ui) checkReceipt(path string) error {
+	in := u.in
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return exit{err, exitNotFound}
+		}
+		defer f.Close()
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, maxConfig))
+	if err != nil {
+		return err
+	}
+	// pay prints {"receipt": …}; the bare receipt is as good.
+	var wrapped struct{ Receipt *coinop.Receipt }
+	r := coinop.Receipt{}
+	if err := json.Unmarshal(raw, &wrapped); err == nil && wrapped.Receipt != nil {
+		r = *wrapped.Receipt
+	} else if err := json.Unmarshal(raw, &r); err != nil {
+		return usage{fmt.Errorf("receipt: %w", err)}
+	}
+	if scheme, _, ok := strings.Cut(r.To, "://"); !ok || scheme == "" {
+		return usage{errors.New("receipt: it names no payee")}
+	}
+	if err := rail.VerifyStamp(r); err != nil {
+		return fmt.Errorf("receipt: %w", err)
+	}
+	return u.show(map[string]any{"valid": true, "order": r.Order, "amount_msat": uint64(r.Amount), "to": r.To}, func(w io.Writer) {
+		fmt.Fprintf(w, "valid: order %v of %v is paid to %s\n", r.Order, r.Amount, r.To)
+	})
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"coinop.dev"
+	"coinop.dev/core/spend"
+	"coinop.dev/core/trade"
+	"coinop.dev/rail"
+)
+
+// Config is a machine's TOML file. An unknown key is an error that shows its
+// line. COINOP_<KEY> in the environment overrides a key of the first level.
+type Config struct {
+	Version int    `toml:"version"` // of this layout: 1
+	Name    string `toml:"name"`
+	Data    string `toml:"data"`   // folder for the key and the store
+	Store   string `toml:"store"`  // URI; default bbolt in Data
+	Chain   string `toml:"chain"`  // URI: p2p://host:port, regtest:?listen=host:port
+	Listen  string `toml:"listen"` // address for links; empty for a machine that only pays
+	HTTP    string `toml:"http"`   // address of the local API; empty for none
+	// Mine is how often a regtest chain gets a block, such as 2s; empty for
+	// only when asked.
+	Mine   string   `toml:"mine"`
+	Rails  []string `toml:"rails"`
+	Limits struct {
+		Order     coinop.Amount `toml:"order"`
+		UnitPrice coinop.Amount `toml:"unit_price"`
+		Total     coinop.Amount `toml:"total"`
+		Payee     coinop.Amount `toml:"payee"`
+		Period    spend.Period  `toml:"period"`
+		PerMinute int           `toml:"per_minute"`
+	} `toml:"limits"`
+	Sell []struct {
+		Item  string        `toml:"item"`
+		Unit  string        `toml:"unit"`
+		Price coinop.Amount `toml:"price"`
+		From  string        `toml:"from"` // which device: sensor, charger
+	} `toml:"sell"`
+}
+
+const (
+	configVersion = 1
+	// maxConfig bounds the file, in bytes.
+	maxConfig = 1 << 20
+)
+
+// readConfig reads path strictly, then the environment.
+func readConfig(path string) (c Config, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return c, exit{fmt.Errorf("config %s does not exist; name one with --config", path), exitNotFound}
+	case err != nil:
+		return c, fmt.Errorf("config: %w", err)
+	case info.Size() > maxConfig:
+		return c, usage{fmt.Errorf("config %s is %d bytes; the limit is %d", path, info.Size(), maxConfig)}
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("config: %w", err)
+	}
+	if c, err = parseConfig(raw); err != nil {
+		return c, usage{fmt.Errorf("config %s: %w", path, err)}
+	}
+	if err := c.environment(os.LookupEnv); err != nil {
+		return c, usage{err}
+	}
+	if c.Data != "" && !filepath.IsAbs(c.Data) { // it is beside the file
+		if c.Data, err = filepath.Abs(filepath.Join(filepath.Dir(path), c.Data)); err != nil {
+			return c, fmt.Errorf("config: %w", err)
+		}
+	}
+	if err := c.check(); err != nil {
+		return c, usage{fmt.Errorf("config %s: %w", path, err)}
+	}
+	return c, nil
+}
+
+func parseConfig(raw []byte) (c Config, err error) {
+	err = toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields().Decode(&c)
+	var unknown *toml.StrictMissingError
+	var bad *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown):
+		return c, fmt.Errorf("unknown key\n%s", unknown.String())
+	case errors.As(err, &bad):
+		row, _ := bad.Position()
+		return c, fmt.Errorf("line %d: %w\n%s", row, err, bad.String())
+	}
+	return c, err
+}
+
+// environment lets COINOP_STORE and its like override the file. Secrets never
+// come this way: the key is a file.
+func (c *Config) environment(lookup func(string) (string, bool)) error {
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		key := v.Type().Field(i).Tag.Get("toml")
+		text, ok := lookup("COINOP_" + strings.ToUpper(key))
+		if !ok {
+			continue
+		}
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString(text)
+		case reflect.Slice:
+			if f.Type().Elem().Kind() == reflect.String {
+				f.Set(reflect.ValueOf(strings.Fields(text)))
+				continue
+			}
+			fallthrough
+		default:
+			return fmt.Errorf("COINOP_%s cannot be set in the environment; put %s into the file", strings.ToUpper(key), key)
+		}
+	}
+	return nil
+}
+
+func (c *Config) check() error {
+	if c.Version != configVersion {
+		return fmt.Errorf("version is %d; this build reads version %d", c.Version, configVersion)
+	}
+	if c.Data == "" {
+		return errors.New("data is missing; name a folder for the key and the store")
+	}
+	for _, uri := range c.Rails {
+		if _, err := rail.Default.Parse(uri); err != nil {
+			return err
+		}
+	}
+	for _, s := range c.Sell {
+		switch {
+		case s.Item == "" || len(s.Item) > trade.MaxName || len(s.Unit) > trade.MaxName:
+			return fmt.Errorf("item %.80q: a name is 1 to %d bytes", s.Item, trade.MaxName)
+		case s.Price == 0:
+			return fmt.Errorf("item %q has no price", s.Item)
+		case devices[s.From] == nil:
+			return fmt.Errorf("item %q is sold from %q; there is sensor and charger", s.Item, s.From)
+		}
+	}
+	if c.Chain != "" {
+		if _, err := url.Parse(c.Chain); err != nil {
+			return fmt.Errorf("chain: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) limits() spend.Limits {
+	l := c.Limits
+	return spend.Limits{Order: l.Order, UnitPrice: l.UnitPrice, Total: l.Total, Payee: l.Payee, Period: l.Period, PerMinute: l.PerMinute}
+}
+
+func (c *Config) items() (items []trade.Item) {
+	for _, s := range c.Sell {
+		items = append(items, trade.Item{Name: s.Item, Unit: s.Unit, Price: s.Price})
+	}
+	return items
+}
+
+func (c *Config) store() string {
+	if c.Store != "" {
+		return c.Store
+	}
+	return "bbolt://" + filepath.ToSlash(filepath.Join(c.Data, "state"))
+}

@@ -1,0 +1,240 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// browse opens a tab in a new headless Chromium, or skips the test. What the
+// page complains about (errors, broken policy) fails the test at its end.
+func browse(t *testing.T) context.Context {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		t.Skip("no Chromium in PATH: the page is not tried in a browser (Debian: apt-get install chromium)")
+	}
+	// Not t.TempDir: Chromium's children may write for a moment after its end.
+	profile, err := os.MkdirTemp("", "coinop-page-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, end := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile),
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900))...)
+	ctx, closeTab := chromedp.NewContext(ctx)
+	said := chromedp.Console(ctx)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for m, err := range said {
+			if err != nil {
+				return
+			}
+			// The test makes an action fail; the browser logs such answers.
+			if (m.IsException() || m.Type == "error" || m.Type == "warning") && !strings.Contains(m.URL, "/do/") {
+				t.Errorf("the browser says: %s (%s)", m.Text, m.URL)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		closeTab()
+		end()
+		stop()
+		<-read
+		os.RemoveAll(profile)
+	})
+	return ctx
+}
+
+func must(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wait evaluates expression until it is true. (chromedp.Poll would need eval,
+// which the page's policy forbids.)
+func wait(t *testing.T, ctx context.Context, expression string) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression))
+		if err != nil {
+			t.Fatalf("%s: %v", expression, err)
+		}
+		if ok {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("never true: %s", expression)
+		}
+	}
+}
+
+// pretend is a demo at second s: made up, for the page's own tests.
+func pretend(s float64) State {
+	pps := 840 + 60*math.Sin(s/3) + 25*math.Sin(s*5)
+	if s > 31 && s < 34 {
+		pps = 0
+	}
+	paid := uint64(s*820) * 50
+	st := State{
+		Scenario: "sensor", Rail: "oneway", Phase: Paying, ElapsedS: s, ForS: 120,
+		Payments: paid / 50, RatePerS: pps, Delivered: paid / 50, Unit: "readings", Source: "this computer",
+		PriceMsat: 50, PaidMsat: paid, CapacityMsat: 10_000_000, LeftMsat: 10_000_000 - paid,
+		AtRiskBuyerMsat: 50, AtRiskSellerMsat: 100, P50Ms: 0.42, P99Ms: 3.8, Link: Up,
+		Buyer: Machine{Name: "Buyer", State: Running, NodeKey: "02a4c19e7781d5b60eee0f7c1d", OnchainSat: 4_988_240, ChannelMsat: 10_000_000 - paid},
+		Seller: Machine{Name: "Seller", State: Running, NodeKey: "03ee5f1a90bb1277c4d8ab3344", ChannelMsat: paid,
+			Kills: 1},
+		Chain: Chain{Height: 109, Tip: "3f9b2c61d0aa57e19b40c1f7e2208a", FundingTxid: strings.Repeat("7c1fe09a", 8), FundingDepth: 6, StartSat: 5_000_000},
+		Events: []Event{
+			{300, Info, "The faucet paid the buyer 5,000,000 sat in block 101"}, {900, Info, "Funding transaction broadcast: 10,000 sat in a 2-of-2 output"},
+			{1500, Good, "Funding is 6 blocks deep; the channel is open"}, {31000, Warn, "The seller was killed"},
+			{33100, Info, "The seller restarts from its store"}, {34000, Good, "The seller is back: 25,420 payments, as before"},
+		},
+	}
+	for i := range 12 {
+		names := []string{"load", "memory", "net in", "net out", "cpu temp"}
+		values := []string{"0.42", "3.61 GiB", "18.4 kB/s", "6.2 kB/s", "47.5 °C"}
+		at := int64(s*1000) - int64(12-i)*3
+		st.Readings = append(st.Readings, Reading{at, names[(i+int(s*4))%5], values[(i+int(s*4))%5], 50})
+	}
+	return st
+}
+
+func settled() State {
+	yes := true
+	s := pretend(75)
+	s.Phase, s.RatePerS, s.ElapsedS = Settled, 0, 78
+	s.AtRiskBuyerMsat, s.AtRiskSellerMsat = 0, 0
+	s.Chain.CloseTxid, s.Chain.FeesSat, s.Chain.Conserved, s.Chain.Height = strings.Repeat("b0d45e11", 8), 292, &yes, 110
+	s.Seller.OnchainSat = int64(s.PaidMsat / 1000)
+	s.Buyer.OnchainSat = s.Chain.StartSat - s.Seller.OnchainSat - s.Chain.FeesSat
+	s.Buyer.ChannelMsat, s.Seller.ChannelMsat = 0, 0
+	s.Events = append(s.Events, Event{77000, Good, "Closing transaction mined in block 110"})
+	return s
+}
+
+func TestInBrowser(t *testing.T) {
+	ctx := browse(t)
+	h := NewHub()
+	var cuts atomic.Int32
+	now := pretend(10)
+	server := serve(t, h, map[string]func(context.Context) error{
+		"link": func(context.Context) error { cuts.Add(1); return nil },
+		"mine": func(context.Context) error { return fmt.Errorf("the miner is asleep") },
+	})
+	h.Publish(now)
+	must(t, ctx, chromedp.Navigate(server.URL))
+	wait(t, ctx, `document.getElementById('payments').textContent === '8,200'`)
+	wait(t, ctx, `document.getElementById('paid').textContent === '410' && document.getElementById('paid-frac').textContent === '.000'`)
+	h.Publish(pretend(10.01))
+	wait(t, ctx, `document.getElementById('payments').textContent === '8,208'`)
+	wait(t, ctx, `document.querySelectorAll('.coin').length > 0`)
+	wait(t, ctx, `document.querySelector('[data-do=reorg]').hidden`)
+
+	must(t, ctx, chromedp.Click(chromedp.CSS("[data-do=link]")))
+	wait(t, ctx, `document.querySelector('[data-do=link]').getAttribute('aria-busy') === 'false'`)
+	if cuts.Load() != 1 {
+		t.Fatalf("the link was cut %d times", cuts.Load())
+	}
+	now.Link, now.RatePerS = Down, 0
+	h.Publish(now)
+	wait(t, ctx, `document.getElementById('status').textContent.startsWith('Link down: the seller waits, nothing is lost')`)
+	wait(t, ctx, `document.getElementById('link-label').textContent === 'Restore the link'`)
+	must(t, ctx, chromedp.Click(chromedp.CSS("[data-do=mine]")))
+	wait(t, ctx, `document.getElementById('toast').textContent === 'the miner is asleep'`)
+
+	// The toggle wins over the system, by keyboard too.
+	wait(t, ctx, `matchMedia('(prefers-color-scheme: dark)').matches || getComputedStyle(document.body).backgroundColor === 'rgb(243, 239, 230)'`)
+	must(t, ctx, chromedp.Focus(chromedp.CSS("#theme")), chromedp.KeyEvent("\r"))
+	wait(t, ctx, `getComputedStyle(document.body).backgroundColor === 'rgb(15, 20, 18)'`)
+
+	h.Publish(settled())
+	wait(t, ctx, `!document.getElementById('settlement').hidden && document.getElementById('stamp').textContent.startsWith('✓')`)
+	wait(t, ctx, `document.querySelector('[data-do=link]').disabled`)
+	h.Close()
+	wait(t, ctx, `document.getElementById('status').textContent.startsWith('The demo has ended')`)
+}
+
+// TestPictures draws the page into the folder that PAGE_PICTURES names, for a
+// person to look at.
+func TestPictures(t *testing.T) {
+	dir := os.Getenv("PAGE_PICTURES")
+	if dir == "" {
+		t.Skip("set PAGE_PICTURES to a folder to draw the page into it")
+	}
+	ctx := browse(t)
+	killed := pretend(58)
+	killed.Link, killed.RatePerS = Down, 0
+	killed.Seller.State, killed.Seller.Kills = Killed, 2
+	unlinked := pretend(58)
+	unlinked.Link, unlinked.RatePerS = Down, 0
+	opening := State{Scenario: "charger", Rail: "payword", Phase: Opening, ElapsedS: 0.4, Unit: "Wh", Source: "a simulated meter", PriceMsat: 1500, CapacityMsat: 10_000_000, LeftMsat: 10_000_000, Link: Up,
+		Buyer: Machine{Name: "Car", State: Running, NodeKey: "02a4c19e7781d5b60eee0f7c1d", OnchainSat: 5_000_000}, Seller: Machine{Name: "Charger", State: Running, NodeKey: "03ee5f1a90bb1277c4d8ab3344"}, Chain: Chain{Height: 101}}
+	for _, p := range []struct {
+		name          string
+		width, height int64
+		scheme        string
+		state         State
+	}{
+		{"light", 1280, 1480, "light", pretend(57)},
+		{"dark", 1280, 900, "dark", pretend(57.5)},
+		{"phone", 375, 812, "light", pretend(57.6)},
+		{"phone-dark-cut", 375, 812, "dark", unlinked},
+		{"tablet", 800, 1000, "light", pretend(57.7)},
+		{"cut", 1280, 900, "light", unlinked},
+		{"killed", 1280, 900, "dark", killed},
+		{"settled", 1280, 900, "light", settled()},
+		{"settled-dark", 1280, 900, "dark", settled()},
+		{"settled-phone", 375, 812, "dark", settled()},
+		{"opening", 1280, 900, "light", opening},
+	} {
+		scheme := chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+			_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: p.scheme}}})
+			return err
+		})
+		h := NewHub()
+		server := serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-seller": nil, "mine": nil, "reorg": nil})
+		for s := 0.25; s < p.state.ElapsedS-1; s += 0.25 {
+			h.Publish(pretend(s))
+		}
+		h.Publish(p.state)
+		must(t, ctx, chromedp.EmulateViewport(p.width, p.height), scheme, chromedp.Navigate(server.URL))
+		for range 10 { // until the coins have reached the other side
+			h.Publish(p.state)
+			must(t, ctx, chromedp.Sleep(250*time.Millisecond))
+		}
+		wide, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`))
+		if err != nil || wide > p.width {
+			t.Errorf("%s: %d px wide on a screen of %d: %v", p.name, wide, p.width, err)
+		}
+		png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, p.name+".png"), png, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+// Package page is the live web page of "coinop demo": two machines, the coins
+// between them, and five buttons that try to break it.
+//
+// The demo publishes a State four times a second into a Hub; the Hub's Handler
+// serves the page, the stream of states (Server-Sent Events), the newest state
+// as JSON and the buttons' actions. The page is three files in the binary: no
+// build step, no request to anywhere else.
+package page
+
+import "math"
+
+// A State is one picture of the demo. Every number carries its unit in its
+// JSON name. All times are measured from the start of the demo.
+type State struct {
+	Scenario string  `json:"scenario"` // sensor, charger
+	Rail     string  `json:"rail"`     // oneway, payword
+	Phase    Phase   `json:"phase"`
+	ElapsedS float64 `json:"elapsed_s"`
+	ForS     float64 `json:"for_s"` // 0: until stopped
+
+	Payments  uint64  `json:"payments"`
+	RatePerS  float64 `json:"rate_per_s"` // over the last second
+	Delivered uint64  `json:"delivered_units"`
+	Unit      string  `json:"unit"`   // readings, Wh
+	Source    string  `json:"source"` // where the goods come from: "this computer", "a simulated meter"
+
+	PriceMsat        uint64 `json:"price_msat"`
+	PaidMsat         uint64 `json:"paid_msat"`
+	CapacityMsat     uint64 `json:"capacity_msat"`
+	LeftMsat         uint64 `json:"left_msat"`
+	AtRiskBuyerMsat  uint64 `json:"at_risk_buyer_msat"`  // paid, not yet delivered
+	AtRiskSellerMsat uint64 `json:"at_risk_seller_msat"` // delivered, not yet paid
+
+	P50Ms float64 `json:"p50_ms"`
+	P99Ms float64 `json:"p99_ms"`
+
+	Link   Link    `json:"link"`
+	Buyer  Machine `json:"buyer"`
+	Seller Machine `json:"seller"`
+	Chain  Chain   `json:"chain"`
+
+	Readings []Reading `json:"readings"` // newest last; at most MaxReadings are shown
+	Events   []Event   `json:"events"`   // newest last; at most MaxEvents are shown
+}
+
+// A Phase says how far the demo is.
+type Phase string
+
+const (
+	Opening Phase = "opening"
+	Paying  Phase = "paying"
+	Closing Phase = "closing"
+	Settled Phase = "settled"
+	Stopped Phase = "stopped" // ended without settling
+)
+
+// A Link is the wire between the machines.
+type Link string
+
+const (
+	Up   Link = "up"
+	Down Link = "down"
+)
+
+// A Life is what a machine is doing.
+type Life string
+
+const (
+	Running    Life = "running"
+	Killed     Life = "killed"
+	Restarting Life = "restarting"
+)
+
+// A Machine is the buyer or the seller.
+type Machine struct {
+	Name        string `json:"name"`
+	State       Life   `json:"state"`
+	NodeKey     string `json:"node_key"`     // hex
+	OnchainSat  int64  `json:"onchain_sat"`  // read from the chain, not from its own books
+	ChannelMsat uint64 `json:"channel_msat"` // its side of the channel
+	Kills       int    `json:"kills"`
+}
+
+// A Chain is what the chain says.
+type Chain struct {
+	Height       int32  `json:"height"`
+	Tip          string `json:"tip"` // block hash, hex
+	FundingTxid  string `json:"funding_txid"`
+	FundingDepth int32  `json:"funding_depth_blocks"`
+	CloseTxid    string `json:"close_txid"`
+	FeesSat      int64  `json:"fees_sat"`
+	StartSat     int64  `json:"start_sat"` // what both wallets held at first; 0: not known
+	Conserved    *bool  `json:"conserved"` // nil until both balances are read back
+}
+
+// A Reading is one delivery that was paid.
+type Reading struct {
+	AtMs     int64  `json:"at_ms"`
+	Name     string `json:"name"`
+	Value    string `json:"value"` // with its unit, as a person reads it
+	PaidMsat uint64 `json:"paid_msat"`
+}
+
+// A Level colours an Event.
+type Level string
+
+const (
+	Info Level = "info"
+	Warn Level = "warn" // also a mark on the chart
+	Good Level = "good"
+)
+
+// An Event is one line of the log.
+type Event struct {
+	AtMs  int64  `json:"at_ms"`
+	Level Level  `json:"level"`
+	Text  string `json:"text"`
+}
+
+const (
+	// MaxReadings and MaxEvents are what the page has room for.
+	MaxReadings = 12
+	MaxEvents   = 30
+)
+
+// fit returns s as JSON can carry it: bounded lists, no null list, no NaN.
+func (s State) fit() State {
+	s.Readings = newest(s.Readings, MaxReadings)
+	s.Events = newest(s.Events, MaxEvents)
+	for _, f := range []*float64{&s.ElapsedS, &s.ForS, &s.RatePerS, &s.P50Ms, &s.P99Ms} {
+		if math.IsNaN(*f) || math.IsInf(*f, 0) {
+			*f = 0
+		}
+	}
+	return s
+}
+
+func newest[T any](list []T, n int) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list[max(0, len(list)-n):]
+}

@@ -1,0 +1,421 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/btcsuite/btcd/address/v2"
+	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
+	"github.com/spf13/cobra"
+
+	"coinop.dev"
+	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/keys"
+	"coinop.dev/engine"
+	"coinop.dev/purse"
+	"coinop.dev/rail"
+)
+
+// payment is what pay was asked for.
+type payment struct {
+	to       string
+	amount   string
+	order    string
+	item     string
+	units    uint64
+	count    uint64
+	parallel int
+	close    bool
+	dryRun   bool
+	timeout  time.Duration
+}
+
+func payCommand(u *ui) *cobra.Command {
+	var path string
+	p := payment{}
+	c := &cobra.Command{
+		Use: "pay <payment URI>", Short: "Pay, or buy and wait for the goods",
+		Long: "Pays over a rail of the config file, or opens the one that the URI names. With --order an interrupted payment can be\nrepeated: the same order is paid once.",
+		Example: "  coinop pay -c buyer.toml 'oneway://02ab…@127.0.0.1:9736?order=…&amount_msat=5000'\n" +
+			"  coinop pay -c buyer.toml oneway://02ab…@127.0.0.1:9736 --item reading --units 1",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage{errors.New("pay takes one payment URI")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.to = args[0]
+			config, err := readConfig(path)
+			if err != nil {
+				return err
+			}
+			return u.pay(cmd.Context(), config, p)
+		},
+	}
+	configFlag(c, &path)
+	f := c.Flags()
+	f.StringVar(&p.amount, "amount", "", "how much, such as 5sat; not needed if the URI or the item says so")
+	f.StringVar(&p.order, "order", "", "order ID, 32 hex digits; with --count the first of a row")
+	f.StringVar(&p.item, "item", "", "buy this item of the seller")
+	f.Uint64Var(&p.units, "units", 1, "how many units of the item")
+	f.Uint64Var(&p.count, "count", 1, "pay so many orders, one after the other")
+	f.IntVar(&p.parallel, "parallel", 1, "so many at a time")
+	f.BoolVar(&p.close, "close", false, "close the channel afterwards, and wait until that is mined")
+	f.BoolVar(&p.dryRun, "dry-run", false, "say what would be paid, and pay nothing")
+	f.DurationVar(&p.timeout, "timeout", time.Minute, "give up waiting after this long; the order may still be paid")
+	return c
+}
+
+// maxParallel bounds --parallel.
+const maxParallel = 1024
+
+func (u *ui) pay(ctx context.Context, config Config, p payment) error {
+	order, rails, err := p.parse(config)
+	if err != nil {
+		return err
+	}
+	if p.dryRun {
+		if err := u.print(map[string]any{"would_pay": order.To, "amount_msat": uint64(order.Amount), "order": order.ID, "count": p.count}); err != nil {
+			return err
+		}
+		return exit{errors.New("dry run: nothing was paid"), 10}
+	}
+	config.Rails = rails
+	s, err := openStation(context.WithoutCancel(ctx), config, nil, u.log(config.Name))
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	opening, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	if err := s.synced(opening); err != nil {
+		return exit{err, exitConnect}
+	}
+	if err := s.openRails(opening); err != nil {
+		if errors.Is(err, tx.ErrFunds) {
+			err = fmt.Errorf("%w; pay some to %s", err, walletAddress(s.wallet().Public()))
+		}
+		return err
+	}
+	if p.item != "" {
+		if order, err = p.price(opening, s, order); err != nil {
+			return err
+		}
+	}
+	if err := u.payAll(ctx, s, p, order); err != nil {
+		return err
+	}
+	if p.close {
+		return u.shut(ctx, s, p)
+	}
+	return nil
+}
+
+// parse reads the payment URI and the flags into an order, and says which rails
+// to open: the config's, and the one that the URI names.
+func (p *payment) parse(config Config) (o coinop.Order, rails []string, err error) {
+	uri, err := rail.Default.Parse(p.to)
+	if err != nil {
+		return o, nil, usage{err}
+	}
+	query := uri.Query()
+	o = coinop.Order{To: strings.SplitN(p.to, "?", 2)[0], For: p.item, ID: purse.NewOrderID()}
+	if id := firstOf(p.order, query.Get("order")); id != "" {
+		if err := o.ID.UnmarshalText([]byte(id)); err != nil {
+			return o, nil, usage{err}
+		}
+	}
+	amount := p.amount
+	if msat := query.Get("amount_msat"); msat != "" && amount == "" {
+		amount = msat + "msat"
+	}
+	switch {
+	case amount != "":
+		if o.Amount, err = coinop.ParseAmount(amount); err != nil {
+			return o, nil, usage{err}
+		}
+	case p.item == "":
+		return o, nil, usage{errors.New("how much? give --amount, --item, or a URI with amount_msat")}
+	}
+	if p.count == 0 || p.parallel < 1 || p.parallel > maxParallel {
+		return o, nil, usage{fmt.Errorf("--count must be at least 1, and --parallel 1 to %d", maxParallel)}
+	}
+	for key := range query {
+		if key != "order" && key != "amount_msat" {
+			return o, nil, usage{fmt.Errorf("payment URI has the unknown parameter %.40q", key)}
+		}
+	}
+	rails, found := config.Rails, false
+	for _, r := range rails {
+		found = found || strings.SplitN(r, "?", 2)[0] == o.To
+	}
+	if !found {
+		rails = append(rails[:len(rails):len(rails)], o.To)
+	}
+	return o, rails, nil
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// price asks the seller what the item costs.
+func (p *payment) price(ctx context.Context, s *station, o coinop.Order) (coinop.Order, error) {
+	_, rest, _ := strings.Cut(o.To, "://")
+	seller, _, err := engine.Address(rest)
+	if err != nil {
+		return o, usage{err}
+	}
+	tariff, err := purse.Browse(ctx, s.machine, seller)
+	if err != nil {
+		return o, exit{err, exitConnect}
+	}
+	names := []string{}
+	for _, it := range tariff.Items {
+		if it.Name != p.item {
+			names = append(names, it.Name)
+			continue
+		}
+		due, ok := it.Price.Times(p.units)
+		if !ok || p.units == 0 {
+			return o, usage{fmt.Errorf("%d units cannot be bought at once", p.units)}
+		}
+		o.Units = p.units
+		if o.Amount == 0 {
+			o.Amount = due
+		}
+		return o, nil
+	}
+	return o, exit{fmt.Errorf("the seller has no %q; it sells %s", p.item, strings.Join(names, ", ")), exitNotFound}
+}
+
+// synced waits until the chain has been fetched.
+func (s *station) synced(ctx context.Context) error {
+	if s.chain == nil {
+		return nil
+	}
+	for {
+		changed := s.chain.Changed()
+		_, _, err := s.chain.Tip(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("chain %s: %w", s.Chain, err)
+		}
+	}
+}
+
+// payAll pays order after order. The n-th has the first one's ID plus n, so a
+// row that was interrupted can be paid again from its beginning.
+func (u *ui) payAll(ctx context.Context, s *station, p payment, first coinop.Order) error {
+	var mu sync.Mutex
+	var failed error
+	bar := newBar(u, "payments", p.count)
+	defer bar.end()
+	next, done, paid := uint64(0), uint64(0), coinop.Amount(0)
+	begin := time.Now()
+	var workers sync.WaitGroup
+	for range min(uint64(p.parallel), p.count) {
+		workers.Go(func() {
+			for {
+				mu.Lock()
+				n := next
+				stop := n >= p.count || failed != nil
+				next++
+				mu.Unlock()
+				if stop {
+					return
+				}
+				result, err := p.one(ctx, s, nth(first, n))
+				mu.Lock()
+				switch {
+				case err != nil:
+					failed = err
+				default:
+					done++
+					paid += first.Amount
+					if p.count == 1 {
+						err = u.print(result)
+					}
+				}
+				bar.set(done)
+				mu.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+	if p.count > 1 {
+		took := time.Since(begin)
+		summary := map[string]any{"payments": done, "paid_msat": uint64(paid), "seconds": took.Seconds()}
+		if err := u.show(summary, func(w io.Writer) {
+			fmt.Fprintf(w, "%d payments, %v, in %v\n", done, paid, took.Round(time.Millisecond))
+		}); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+func nth(o coinop.Order, n uint64) coinop.Order {
+	low := binary.BigEndian.Uint64(o.ID[8:])
+	binary.BigEndian.PutUint64(o.ID[8:], low+n)
+	return o
+}
+
+func (p *payment) one(ctx context.Context, s *station, o coinop.Order) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	if p.item == "" {
+		r, err := s.purse.Pay(ctx, o)
+		return map[string]any{"receipt": r}, err
+	}
+	_, rest, _ := strings.Cut(o.To, "://")
+	seller, _, err := engine.Address(rest)
+	if err != nil {
+		return nil, usage{err}
+	}
+	r, goods, err := s.purse.Buy(ctx, o, seller)
+	result := map[string]any{"receipt": r}
+	if json.Valid(goods.Payload) {
+		result["goods"] = json.RawMessage(goods.Payload)
+	} else {
+		result["goods"] = goods.Payload
+	}
+	return result, err
+}
+
+// shut closes the channels, the last opened first: a meter settles over its
+// channel.
+func (u *ui) shut(ctx context.Context, s *station, p payment) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	for i := len(s.rails) - 1; i >= 0; i-- {
+		if c, ok := rail.As[rail.Closer](s.rails[i]); ok {
+			if err := c.Shut(ctx, false); err != nil {
+				return fmt.Errorf("close %s: %w", s.rails[i], err)
+			}
+		}
+	}
+	return u.show(map[string]any{"closed": true}, func(w io.Writer) { fmt.Fprintln(w, "the channel is closed, and its closing transaction mined") })
+}
+
+// walletAddress is where a machine's money on chain goes, on regtest.
+func walletAddress(key keys.Public) string {
+	a, err := address.NewAddressWitnessPubKeyHash(tx.Hash160(key[:]), &chaincfg.RegressionNetParams)
+	if err != nil {
+		return ""
+	}
+	return a.EncodeAddress()
+}
+
+func parseAddress(text string) ([]byte, error) {
+	a, err := address.DecodeAddress(text, &chaincfg.RegressionNetParams)
+	if err != nil {
+		return nil, fmt.Errorf("address %.80q: %w", text, err)
+	}
+	return txscript.PayToAddrScript(a)
+}
+
+func chargeCommand(u *ui) *cobra.Command {
+	var path, amount, what string
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: "charge", Short: "Make a bill, and wait until it is paid", Args: noArgs,
+		Long:    "Asks the machine that coinop serve runs from the same config file for a bill.",
+		Example: "  coinop charge -c seller.toml --amount 5sat --for tea --wait 1m",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := readConfig(path)
+			if err != nil {
+				return err
+			}
+			if _, err := coinop.ParseAmount(amount); err != nil {
+				return usage{err}
+			}
+			return u.charge(cmd.Context(), config, amount, what, wait)
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().StringVar(&amount, "amount", "", "how much, such as 5sat")
+	c.Flags().StringVar(&what, "for", "", "what for")
+	c.Flags().DurationVar(&wait, "wait", 0, "wait so long for the payment")
+	return c
+}
+
+func (u *ui) charge(ctx context.Context, config Config, amount, what string, wait time.Duration) error {
+	if config.HTTP == "" {
+		return usage{errors.New("the config has no http address; charge asks the running machine there")}
+	}
+	base := "http://" + config.HTTP + "/v1"
+	var bill struct {
+		Order  coinop.OrderID `json:"order"`
+		Amount uint64         `json:"amount_msat"`
+		Pay    []string       `json:"pay"`
+	}
+	if err := call(ctx, "POST", base+"/bills?"+url.Values{"amount": {amount}, "for": {what}}.Encode(), &bill); err != nil {
+		return err
+	}
+	if err := u.show(bill, func(w io.Writer) { fmt.Fprintln(w, strings.Join(bill.Pay, "\n")) }); err != nil || wait == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		var o struct {
+			Paid uint64 `json:"paid_msat"`
+		}
+		if err := call(ctx, "GET", base+"/orders/"+bill.Order.String(), &o); err != nil {
+			return err
+		}
+		if o.Paid >= bill.Amount {
+			return u.show(map[string]any{"order": bill.Order, "paid_msat": o.Paid}, func(w io.Writer) { fmt.Fprintln(w, "paid") })
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return exit{fmt.Errorf("order %v is not paid after %v", bill.Order, wait), exitFailed}
+		}
+	}
+}
+
+// call asks the API of a running machine.
+func call(ctx context.Context, method, uri string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, uri, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return exit{fmt.Errorf("is coinop serve running? %w", err), exitConnect}
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxConfig))
+	if err != nil {
+		return exit{err, exitConnect}
+	}
+	if res.StatusCode != http.StatusOK {
+		var problem struct{ Detail string }
+		json.Unmarshal(body, &problem)
+		return fmt.Errorf("%s %s: %s", method, uri, firstOf(problem.Detail, res.Status))
+	}
+	return json.Unmarshal(body, into)
+}

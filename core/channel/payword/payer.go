@@ -1,0 +1,434 @@
+package payword
+
+import (
+	"errors"
+	"fmt"
+
+	"coinop.dev"
+	"coinop.dev/core/keys"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/step"
+)
+
+const (
+	// MaxPending bounds the orders that are promised and not stamped. All of
+	// them fit one message (BOLT 8's 65,535 bytes), so one resend recovers
+	// everything.
+	MaxPending = 2048
+
+	// MaxWaiting bounds the orders that wait for a settlement to make room.
+	MaxWaiting = 256
+
+	// Keep is how many settled orders an end remembers, so that an order handed
+	// over again is answered with the same proof and not paid twice. It must
+	// be at least what a purse can have open. A session's meter is remembered
+	// as long as one of its ticks.
+	Keep = 4096
+
+	resendAfter = 2 * step.Second
+	retryAfter  = 30 * step.Second
+)
+
+// Why a payer does not take an order.
+var (
+	ErrNotOpen = errors.New("channel is not open")
+	ErrNotCoin = errors.New("amount is not in whole coins")
+	ErrCredit  = errors.New("the payee's credit does not reach")
+	ErrWaiting = fmt.Errorf("%d orders wait for a settlement", MaxWaiting)
+	ErrBacklog = fmt.Errorf("%d orders wait for the payee's stamp; try again when it answers", MaxPending)
+	ErrUsedUp  = errors.New("channel has carried all it can")
+	// ErrStalled means that settling fails, so nothing more is promised.
+	ErrStalled = errors.New("settlement is not paid")
+)
+
+// Opened and Shut are the IDs of a channel's own outcomes: orders are taken;
+// everything is settled.
+const (
+	Opened = "opened"
+	Shut   = "shut"
+)
+
+// A Tick meters: it pays Coins for a session, and unlike an order pays again
+// each time. The ticks of a step for one session become one entry, under the
+// session's ID.
+type Tick struct {
+	Session coinop.OrderID
+	Coins   uint64
+}
+
+// Metered is how many coins of a session's ticks the payee has stamped so far,
+// and how many of them just now. It is the value of the outcome
+// MeterID(Session).
+type Metered struct {
+	Session    coinop.OrderID
+	Coins, New uint64
+}
+
+// MeterID is the ID of the outcomes of a session's ticks: a Metered, or an error
+// whose value is the Tick that was refused.
+func MeterID(session coinop.OrderID) string { return "meter/" + session.Key() }
+
+// Close asks a payer to take no more orders and settle what is left.
+type Close struct{}
+
+// state is where a payer is in a channel's life.
+type state uint8
+
+const (
+	opening state = iota
+	open
+	closing
+	shut
+)
+
+var stateNames = [...]string{"opening", "open", "closing", "closed"}
+
+func (s state) String() string { return stateNames[s] }
+
+// A ticket is the orders that one step added.
+type ticket struct {
+	seq     uint64
+	total   uint64 // coins, after it
+	orders  int    // so many entries are orders, the others ticks
+	entries []receipt.Entry
+}
+
+// An ask is an order or a tick that wants to be paid.
+type ask struct {
+	receipt.Entry
+	tick bool
+}
+
+// Payer is the paying end of a channel. Make one with NewPayer or LoadPayer.
+type Payer struct {
+	Terms
+	id     ID
+	peer   string // the name that packets to the payee go to
+	prefix string // of its records
+	node   keys.Secret
+
+	state             state
+	commit            Commitment
+	chain, next       *Chain // next is the coming epoch's, laid out as this one runs out
+	seq, acked        uint64 // last ticket made, last ticket stamped
+	total, ackedTotal uint64 // coins promised, coins stamped
+	settled           uint64 // coins
+	settlements       uint64 // that are paid
+	owed              uint64 // coins of the settlement under way, or 0
+	pending           []ticket
+	pendingOrders     int
+	stamped           []batch // oldest first
+	stampedOrders     int
+	where             map[coinop.OrderID]place
+	meters            map[coinop.OrderID]*meter
+
+	// What a restart does without, or asks for again.
+	waiting    []ask
+	stalled    error
+	settlement coinop.OrderID // that is under way
+	asked      step.Time      // when its order was last sent
+	sent       step.Time      // when all that is pending last went out, or a stamp came
+
+	// What lives for one step.
+	now           step.Time
+	orders, ticks []receipt.Entry
+	ticked        map[coinop.OrderID]int // a session's place in ticks
+	again, retry  bool                   // resend what is pending, the settlement
+	dirty         bool                   // the head changed
+}
+
+// NewPayer starts the paying end of a channel that the payee accepted; node is
+// the secret of t.PayerNode. It hashes a whole chain.
+func NewPayer(t Terms, node keys.Secret) (*Payer, error) {
+	if err := t.Check(); err != nil {
+		return nil, fmt.Errorf("channel terms: %w", err)
+	}
+	if node.Public() != t.PayerNode {
+		return nil, errors.New("channel terms: the key is not the payer's")
+	}
+	p := newPayer(t, node)
+	p.next = startChain(Seed(node, p.id, 1), p.Length)
+	p.nextChain()
+	return p, nil
+}
+
+func newPayer(t Terms, node keys.Secret) *Payer {
+	id := t.ID()
+	return &Payer{
+		Terms: t, id: id, peer: t.Payee.Node.PeerName(), prefix: PayerName(id) + "/", node: node,
+		where: map[coinop.OrderID]place{}, meters: map[coinop.OrderID]*meter{}, ticked: map[coinop.OrderID]int{},
+	}
+}
+
+// PayerPrefix is the prefix of all payers' records.
+const PayerPrefix = "payword/payer/"
+
+// PayerName is the name of a channel's payer among a machine's cores. The
+// machine must let it hear the outcomes of the core called Settle.
+func PayerName(id ID) string { return PayerPrefix + id.String() }
+
+// Step is the whole protocol, seen from the payer.
+func (p *Payer) Step(in step.Input) step.Effects {
+	p.check()
+	var fx step.Effects
+	p.now, p.orders, p.ticks = in.At, nil, nil
+	p.again, p.retry, p.dirty = false, false, false
+	clear(p.ticked)
+	for _, event := range in.Events {
+		switch ev := event.(type) {
+		case coinop.Order:
+			p.order(ev, &fx)
+		case Tick:
+			p.tick(ev, &fx)
+		case Close:
+			p.close(&fx)
+		case step.Recv:
+			p.recv(ev, &fx)
+		case step.Linked:
+			p.again = true
+		case step.Rang:
+			p.rang(ev.ID, &fx)
+		default:
+			panic(fmt.Sprintf("payword: payer cannot handle %T", event))
+		}
+	}
+	p.settle(&fx)
+	p.drain(&fx)
+	p.promise(&fx)
+	p.send(&fx)
+	if p.dirty {
+		fx.Put = append(fx.Put, p.head())
+	}
+	return fx
+}
+
+func (p *Payer) rang(id string, fx *step.Effects) {
+	switch id {
+	case step.Start:
+		p.again, p.retry = true, true
+		if p.state == opening {
+			p.dirty = true
+			fx.Put = append(fx.Put, p.termsRecord(), p.commitRecord())
+		}
+	case "resend":
+		p.again = true
+	case "settle":
+		p.retry = true
+	}
+}
+
+func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
+	if ev.From != p.peer { // a core of this machine
+		switch msg := ev.Msg.(type) {
+		case coinop.Order:
+			p.order(msg, fx)
+		case Tick:
+			p.tick(msg, fx)
+		case step.Outcome:
+			p.outcome(msg, fx)
+		}
+		return
+	}
+	switch msg := ev.Msg.(type) {
+	case Ready:
+		if p.state == opening {
+			p.state, p.dirty = open, true
+			fx.Done = append(fx.Done, step.Outcome{ID: Opened})
+		}
+	case Taken:
+		p.taken(msg.Stamped, fx)
+	}
+}
+
+// order takes an order, or answers at once if it is settled or cannot be paid.
+// A repeated order that is still pending is answered when it settles.
+func (p *Payer) order(o coinop.Order, fx *step.Effects) {
+	at, known := p.where[o.ID]
+	if !known {
+		p.ask(ask{Entry: receipt.Entry{Order: o.ID, Amount: o.Amount}}, fx)
+		return
+	}
+	if at.batch != nil {
+		fx.Done = append(fx.Done, paid(at.batch, at.i))
+	}
+}
+
+func (p *Payer) tick(t Tick, fx *step.Effects) {
+	// A number of coins past all bitcoin becomes an amount past all credit.
+	n := min(t.Coins, p.maxTotal())
+	p.ask(ask{Entry: receipt.Entry{Order: t.Session, Amount: p.worth(n)}, tick: true}, fx)
+}
+
+// ask takes an order or tick now, or lets it wait for the settlement that is
+// under way, or refuses it.
+func (p *Payer) ask(a ask, fx *step.Effects) {
+	err := p.refusal(a.Amount)
+	switch {
+	case err != nil:
+	case len(p.waiting) == 0 && p.fits(a.Amount):
+		p.take(a)
+	case p.owed == 0:
+		err = p.noCredit(a.Amount)
+	default:
+		err = p.wait(a)
+	}
+	if err != nil {
+		p.refuse(a, err, fx)
+	}
+}
+
+// refusal is why an amount cannot be paid, however much is settled.
+func (p *Payer) refusal(amount coinop.Amount) error {
+	coins, whole := p.coins(amount)
+	switch {
+	case p.state != open:
+		return fmt.Errorf("%w: it is %v", ErrNotOpen, p.state)
+	case p.stalled != nil:
+		return fmt.Errorf("%w: %d coins of %v: %w", ErrStalled, p.owed, p.Coin, p.stalled)
+	case !whole:
+		return fmt.Errorf("%w: %v, in coins of %v", ErrNotCoin, amount, p.Coin)
+	case coins > p.Credit:
+		return p.noCredit(amount)
+	case coins > p.maxTotal()-p.total:
+		return fmt.Errorf("%w: %d coins of %v, of %d", ErrUsedUp, p.total, p.Coin, p.maxTotal())
+	case p.pendingOrders == MaxPending:
+		return ErrBacklog
+	}
+	return nil
+}
+
+func (p *Payer) noCredit(amount coinop.Amount) error {
+	return fmt.Errorf("%w: %d coins of %v asked, %d of %d are unsettled", ErrCredit, amount/p.Coin, p.Coin, p.total-p.settled, p.Credit)
+}
+
+func (p *Payer) fits(amount coinop.Amount) bool {
+	return p.total+uint64(amount/p.Coin) <= p.settled+p.Credit
+}
+
+func (p *Payer) take(a ask) {
+	p.total += uint64(a.Amount / p.Coin)
+	if i, ok := p.ticked[a.Order]; ok && a.tick {
+		p.ticks[i].Amount += a.Amount
+		return
+	}
+	p.pendingOrders++
+	if a.tick {
+		p.ticked[a.Order] = len(p.ticks)
+		p.ticks = append(p.ticks, a.Entry)
+		return
+	}
+	p.where[a.Order] = place{}
+	p.orders = append(p.orders, a.Entry)
+}
+
+// wait keeps an ask in memory: nothing is promised yet, so after a restart it
+// is simply asked again.
+func (p *Payer) wait(a ask) error {
+	if len(p.waiting) == MaxWaiting {
+		return ErrWaiting
+	}
+	if !a.tick {
+		p.where[a.Order] = place{}
+	}
+	p.waiting = append(p.waiting, a)
+	return nil
+}
+
+func (p *Payer) refuse(a ask, err error, fx *step.Effects) {
+	d := step.Outcome{ID: a.Order.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + a.Order.String(), Err: err}}
+	if a.tick {
+		d.ID, d.Value = MeterID(a.Order), Tick{a.Order, uint64(a.Amount / p.Coin)}
+	} else {
+		delete(p.where, a.Order)
+	}
+	fx.Done = append(fx.Done, d)
+}
+
+// drain takes what waits in its turn, as far as the credit reaches, and refuses
+// it all if no settlement is on its way to make room.
+func (p *Payer) drain(fx *step.Effects) {
+	n := 0
+	for ; n < len(p.waiting); n++ {
+		a := p.waiting[n]
+		err := p.refusal(a.Amount)
+		switch {
+		case err == nil && p.fits(a.Amount):
+			p.take(a)
+			continue
+		case err == nil && p.owed == 0:
+			err = p.noCredit(a.Amount)
+		}
+		if err == nil {
+			break
+		}
+		p.refuse(a, err, fx)
+	}
+	p.waiting = p.waiting[n:]
+}
+
+// promise makes one ticket of all the orders this step took, and moves the
+// chain on by their coins.
+func (p *Payer) promise(fx *step.Effects) {
+	if len(p.orders)+len(p.ticks) == 0 {
+		return
+	}
+	if coins := p.total - p.commit.Start - p.chain.Index(); coins <= p.chain.Left() {
+		p.chain.Jump(coins)
+		p.next.layOut(int(p.chain.Left()))
+	} else {
+		p.nextChain()
+		fx.Put = append(fx.Put, p.commitRecord())
+	}
+	p.seq++
+	t := ticket{p.seq, p.total, len(p.orders), append(p.orders, p.ticks...)}
+	p.pending = append(p.pending, t)
+	p.dirty = true
+	fx.Put = append(fx.Put, step.Record{Key: p.ticketKey(t.seq), Value: t.record()})
+}
+
+// nextChain commits to the coming epoch, from the total on. The words that were
+// left of the old chain are not needed.
+func (p *Payer) nextChain() {
+	p.next.layOut(0)
+	p.chain = p.next
+	p.commit = Commitment{Epoch: p.commit.Epoch + 1, Start: p.total, Root: p.chain.Word()}
+	p.commit.Sig = p.node.Sign(p.digest(&p.commit))
+	p.next = startChain(Seed(p.node, p.id, p.commit.Epoch+1), p.Length)
+}
+
+// send offers the new ticket, or everything outstanding if that may be lost,
+// and asks to be woken in case this is lost too.
+func (p *Payer) send(fx *step.Effects) {
+	var m Message
+	switch {
+	case p.state == opening && p.again:
+		m, p.sent = Agreed{p.Terms}, p.now
+	case len(p.pending) == 0:
+		return
+	case p.again || len(p.pending) == 1 && p.fresh() || p.now >= p.sent+resendAfter:
+		m, p.sent = p.message(p.pending), p.now
+	case p.fresh():
+		m = p.message(p.pending[len(p.pending)-1:])
+	default:
+		return
+	}
+	fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: m})
+	fx.Wake = append(fx.Wake, step.Alarm{ID: "resend", At: p.sent + resendAfter})
+}
+
+func (p *Payer) fresh() bool { return len(p.orders)+len(p.ticks) > 0 }
+
+func (p *Payer) message(tickets []ticket) Coins {
+	m := Coins{
+		ID: p.id, Epoch: p.commit.Epoch, Index: p.chain.Index(), Word: p.chain.Word(),
+		Base: tickets[0].seq - 1, Acked: p.acked, Seq: p.seq, Sizes: make([]int, len(tickets)), Entries: entries(tickets),
+	}
+	for i := range tickets {
+		m.Sizes[i] = len(tickets[i].entries)
+	}
+	if p.again || p.acked == 0 || p.ackedTotal < p.commit.Start {
+		c := p.commit
+		m.Commit = &c
+	}
+	return m
+}

@@ -1,0 +1,40 @@
+// Package message is every message two machines can send each other: one
+// Decode for the links of a running machine and for the simulator.
+package message
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/channel/payword"
+	"coinop.dev/core/codec"
+	"coinop.dev/core/trade"
+)
+
+// A Message goes from one machine to another. Core names the core that takes
+// it there; "" means it is not for a core.
+type Message interface {
+	Core() string
+	// Append encodes it behind its two-byte type.
+	Append(b []byte) []byte
+}
+
+// Decode reads one message. An unknown even type is an error, as BOLT 1 says;
+// an unknown odd type is nil, to be ignored.
+func Decode(b []byte) (Message, error) {
+	if len(b) < 2 {
+		return nil, codec.ErrShort
+	}
+	switch typ := binary.BigEndian.Uint16(b); {
+	case oneway.Owns(typ):
+		return oneway.Decode(b)
+	case payword.Owns(typ):
+		return payword.Decode(b)
+	case trade.Owns(typ):
+		return trade.Decode(b)
+	case typ%2 == 0:
+		return nil, fmt.Errorf("message type %d is unknown, and even, so it must be understood", typ)
+	}
+	return nil, nil
+}

@@ -1,0 +1,118 @@
+// Package step is the contract between deciding and doing.
+//
+// A protocol core is a value with a Step method. Step takes everything that
+// has happened since the last one and returns the Effects it wants. It never
+// reads a clock, touches a socket or starts a goroutine, so the same inputs
+// always give the same effects. The driver (world/drive) carries effects out
+// for real; the simulator (sim) carries them out in a made-up world.
+//
+// A step takes a batch, not one event, because everything expensive is shared
+// by the batch: one signature covers all orders that waited, one durable write
+// covers all records, one message answers all messages (docs/adr/0001).
+//
+// The rules, for every core:
+//
+//  1. Same inputs, same effects. Time arrives in Input.At; secrets and
+//     randomness arrive as arguments.
+//  2. Step consumes its receiver: the old state is gone. An event that cannot
+//     be obeyed changes nothing and is answered with an Outcome that carries an
+//     error. A peer's misbehaviour is never an error of ours: ignore it or
+//     answer it. Our own bug is a panic (Assert), and stops that one core.
+//  3. Put carries everything needed to resume: after any step, Load from disk
+//     equals memory.
+//  4. Alarms are hints, not durable. On start the driver rings every core once
+//     with Rang{Start}; the core re-sends what is outstanding and asks for its
+//     alarms again. Recovery from a crash is ordinary operation.
+//  5. Messages may be lost, repeated, reordered or forged.
+//  6. Exactly once takes memory on both sides, and the memory has a limit.
+package step
+
+import "fmt"
+
+// Time is Unix milliseconds. It arrives with every input; cores never ask.
+type Time int64
+
+const (
+	Millisecond Time = 1
+	Second           = 1000 * Millisecond
+	Minute           = 60 * Second
+	Hour             = 60 * Minute
+	Day              = 24 * Hour
+)
+
+// An Input is everything that waited when the driver came round, oldest first.
+type Input struct {
+	At     Time
+	Events []any // types the core declares, or Recv, Rang, Linked
+}
+
+// Recv is the event of a message arriving, from a peer, from a core of the
+// same machine, or from an outlet such as "chain".
+type Recv struct {
+	From string
+	Msg  any
+}
+
+// Rang is the event of an alarm going off.
+type Rang struct{ ID string }
+
+// Start is the alarm every core gets once after it is loaded.
+const Start = "start"
+
+// Linked is the event of a link to a peer coming up: what was sent before may
+// be lost, so now is the time to resend it.
+type Linked struct{ Peer string }
+
+// Effects is what a core wants done, field by field, top to bottom. Nothing in
+// a lower field may happen before the fields above it are done.
+type Effects struct {
+	Put  []Record  // 1. durable, all or none
+	Send []Packet  // 2. best effort; may be lost, repeated, reordered
+	Wake []Alarm   // 3. at least once, never early; not durable
+	Done []Outcome // 4. tell whoever is waiting
+}
+
+// A Record is a durable fact. A nil Value deletes the key.
+type Record struct {
+	Key   string
+	Value []byte
+}
+
+// A Packet is a message for a peer, for a core of the same machine, or for an
+// outlet such as "chain".
+type Packet struct {
+	From string // the sending core; the machine fills it in
+	To   string
+	Msg  any
+}
+
+// An Alarm asks for Rang{ID} at or after At. Asking again moves it.
+type Alarm struct {
+	Core string // whose it is; the machine fills it in
+	ID   string
+	At   Time
+}
+
+// An Outcome is the final word on something a caller asked for.
+type Outcome struct {
+	Core  string // whose it is; the machine fills it in
+	ID    string
+	Err   error
+	Value any // a type the core declares
+}
+
+// A Reader is how a core loads itself: what is on disk, nothing else.
+type Reader interface {
+	// Get returns nil if key is missing.
+	Get(key string) ([]byte, error)
+	// Scan yields every record whose key starts with prefix, in key order.
+	// key and value are valid only during the call.
+	Scan(prefix string, yield func(key string, value []byte) bool) error
+}
+
+// Assert stops the core: a false condition is our bug, not a peer's.
+func Assert(ok bool, format string, args ...any) {
+	if !ok {
+		panic("assert: " + fmt.Sprintf(format, args...))
+	}
+}

@@ -1,0 +1,4 @@
+// Package interop tests coinop against other people's programs: btcd as a
+// process, neutrino as a library. It is a module of its own, so that what those
+// need stays out of coinop's.
+package interop

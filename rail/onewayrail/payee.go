@@ -1,0 +1,218 @@
+package onewayrail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+
+	"coinop.dev"
+	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/keys"
+	"coinop.dev/core/message"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/step"
+	"coinop.dev/core/trade"
+	"coinop.dev/engine"
+	"coinop.dev/rail"
+	"coinop.dev/world/drive"
+)
+
+const (
+	// MaxChannels bounds the channels a payee has at a time.
+	MaxChannels = 10_000
+	// maxUnheard bounds the payments that Settled has not returned yet. The
+	// till's book has every one of them.
+	maxUnheard = 1024
+)
+
+// payee is the earning end, for any number of payers.
+type payee struct {
+	m      *engine.Machine
+	host   string
+	policy oneway.Policy
+	heard  chan coinop.Receipt
+
+	mu  sync.Mutex
+	ids map[oneway.ID]bool
+}
+
+func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, error) {
+	q := rail.Query(u)
+	c := &payee{m: m, host: q.Text("host", ""), heard: make(chan coinop.Receipt, maxUnheard), ids: map[oneway.ID]bool{}}
+	c.policy = oneway.Policy{
+		MinCapacity: q.Amount("min_capacity", oneway.MinCapacity),
+		MaxCapacity: q.Amount("max_capacity", 10*coinop.BTC),
+		MinDepth:    int32(q.Int("min_depth", defaultDepth, 1, oneway.MaxDepth)),
+	}
+	if err := q.Close(); err != nil {
+		return nil, err
+	}
+	ids, err := channels(m.DB, oneway.PayeePrefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		p, err := oneway.LoadPayee(m.DB, id, m.Key)
+		if err != nil {
+			return nil, err
+		}
+		c.ids[id] = true
+		if err := ensure(ctx, m, oneway.PayeeName(id), p, trade.Seller); err != nil {
+			return nil, err
+		}
+	}
+	m.Host.Hear(c.hear)
+	m.AddDoor(c.door)
+	return c, nil
+}
+
+// door answers proposals, and takes in a channel when its funding is announced.
+func (c *payee) door(from keys.Public, msg message.Message) bool {
+	switch msg := msg.(type) {
+	case oneway.Open:
+		answer, err := c.consider(from, msg.Proposal)
+		if err != nil {
+			c.m.Send(from, oneway.Reject{ID: msg.ID, Why: err.Error()})
+		} else {
+			c.m.Send(from, oneway.Accept{ID: msg.ID, Answer: answer})
+		}
+		return true
+	case oneway.Funded:
+		if err := c.admit(from, msg.Terms); err != nil {
+			c.m.Log.Warn("channel refused", "peer", from, "err", err)
+			c.m.Send(from, oneway.Reject{ID: msg.Terms.ID(), Why: err.Error()})
+			return true
+		}
+		return false // the core wants to hear it too
+	}
+	return false
+}
+
+func (c *payee) consider(from keys.Public, p oneway.Proposal) (oneway.Answer, error) {
+	if p.PayerNode != from {
+		return oneway.Answer{}, errors.New("the proposal is another node's")
+	}
+	c.mu.Lock()
+	full := len(c.ids) >= MaxChannels
+	c.mu.Unlock()
+	if full {
+		return oneway.Answer{}, fmt.Errorf("%d channels are the limit of this payee", MaxChannels)
+	}
+	return oneway.Consider(p, c.policy, c.m.Key, c.m.Tip())
+}
+
+// admit checks that announced terms are what this payee would answer, and
+// starts the channel's core if it is new.
+func (c *payee) admit(from keys.Public, t oneway.Terms) error {
+	c.mu.Lock()
+	known := c.ids[t.ID()]
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	answer, err := c.consider(from, t.Proposal)
+	if err != nil {
+		return err
+	}
+	if answer.MinDepth != t.MinDepth || string(answer.PayeeScript) != string(t.PayeeScript) || answer.Payee != t.Payee {
+		return errors.New("the terms are not what this payee answered")
+	}
+	core, err := oneway.NewPayee(t, c.m.Key)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.ids[t.ID()] = true
+	c.mu.Unlock()
+	return c.m.Host.Add(context.Background(), oneway.PayeeName(t.ID()), core, trade.Seller)
+}
+
+// hear offers payments to Settled; when nobody takes them the oldest go.
+func (c *payee) hear(o step.Outcome) {
+	paid, ok := o.Value.(receipt.Paid)
+	if !ok || len(o.Core) <= len(oneway.PayeePrefix) || o.Core[:len(oneway.PayeePrefix)] != oneway.PayeePrefix {
+		return
+	}
+	if len(c.heard) == cap(c.heard) {
+		select {
+		case <-c.heard:
+		default:
+		}
+	}
+	// The proof is not made here: this runs for every payment, on the host.
+	select {
+	case c.heard <- coinop.Receipt{Order: paid.Entry().Order, Amount: paid.Entry().Amount, To: c.PayTo(), At: int64(c.m.Host.Now())}:
+	default:
+	}
+}
+
+// PayTo is the payment URI of this machine.
+func (c *payee) PayTo() string { return Scheme + "://" + c.m.Key.Public().String() + "@" + c.host }
+
+// Bill puts a bill's order and amount into the payment URI.
+func (c *payee) Bill(b coinop.Bill) (string, error) {
+	if b.Amount == 0 || b.Amount > coinop.MaxAmount {
+		return "", &coinop.Error{Kind: coinop.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
+	}
+	return fmt.Sprintf("%s?order=%v&amount_msat=%d", c.PayTo(), b.ID, uint64(b.Amount)), nil
+}
+
+// Settled returns the next payment.
+func (c *payee) Settled(ctx context.Context) (coinop.Receipt, error) {
+	select {
+	case r := <-c.heard:
+		return r, nil
+	case <-ctx.Done():
+		return coinop.Receipt{}, ctx.Err()
+	}
+}
+
+// Pay refuses: this end earns.
+func (c *payee) Pay(_ context.Context, o coinop.Order) (coinop.Receipt, error) {
+	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: errors.New("this rail only earns; open one that names the payee")}
+}
+
+// Verify checks a receipt of this rail offline.
+func (c *payee) Verify(r coinop.Receipt) error { return rail.VerifyStamp(r) }
+
+// Close leaves the channels open for the next time.
+func (c *payee) Close() error { return nil }
+
+// Shut asks every payer to close, or claims at once with the last tickets.
+func (c *payee) Shut(ctx context.Context, force bool) error {
+	c.mu.Lock()
+	var ids []oneway.ID
+	for id := range c.ids {
+		ids = append(ids, id)
+	}
+	c.mu.Unlock()
+	for _, id := range ids {
+		if _, err := c.m.Host.Ask(ctx, oneway.PayeeName(id), oneway.Shut, oneway.Close{Force: force}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Summary is Summaries for whoever only shows them.
+func (c *payee) Summary(ctx context.Context) (all []any, err error) {
+	channels, err := c.Summaries(ctx)
+	for _, s := range channels {
+		all = append(all, s)
+	}
+	return all, err
+}
+
+// Summaries reads the state of all channels.
+func (c *payee) Summaries(ctx context.Context) (all []oneway.Summary, err error) {
+	err = c.m.Host.Do(ctx, func(m *drive.Machine) {
+		for _, name := range m.Names() {
+			if p, ok := m.Core(name).(*oneway.Payee); ok {
+				all = append(all, p.Summary())
+			}
+		}
+	})
+	return all, err
+}

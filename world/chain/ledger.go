@@ -1,0 +1,166 @@
+package chain
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/bitcoin/watch"
+)
+
+const (
+	// MaxBlocks bounds a chain that is kept whole, in memory: ten weeks of
+	// blocks, or more than any test mines. It costs 10 MB while they are empty.
+	MaxBlocks = 10_000
+
+	// MaxBytes bounds the transactions of such a chain, as serialised.
+	MaxBytes = 64 << 20
+)
+
+// A Ledger is what the whole blocks of one best chain say: which outputs there
+// are and who spends them. Its owner checks blocks, connects and disconnects
+// them, and locks.
+type Ledger struct {
+	genesis chainhash.Hash
+	blocks  []ledgerBlock // blocks[i] is at height i+1
+	txs     map[chainhash.Hash]*entry
+	spends  map[wire.OutPoint]*entry
+	size    int
+}
+
+type ledgerBlock struct {
+	hash    chainhash.Hash
+	entries []entry
+	size    int
+}
+
+type entry struct {
+	tx       *wire.MsgTx
+	id       chainhash.Hash
+	height   int32
+	coinbase bool
+}
+
+// NewLedger returns the ledger of a chain that has only its first block, whose
+// coinbase nobody can spend.
+func NewLedger(genesis chainhash.Hash) *Ledger {
+	return &Ledger{genesis: genesis, txs: map[chainhash.Hash]*entry{}, spends: map[wire.OutPoint]*entry{}}
+}
+
+// Tip is the best block.
+func (l *Ledger) Tip() (height int32, hash chainhash.Hash) {
+	height = int32(len(l.blocks))
+	return height, l.Hash(height)
+}
+
+// Hash is the hash of the block at height, which must not be above the tip.
+func (l *Ledger) Hash(height int32) chainhash.Hash {
+	if height == 0 {
+		return l.genesis
+	}
+	return l.blocks[height-1].hash
+}
+
+// Connect puts a block on the tip. An error changes nothing.
+func (l *Ledger) Connect(hash chainhash.Hash, txs []*wire.MsgTx) error {
+	b := ledgerBlock{hash: hash, entries: make([]entry, len(txs))}
+	for i, t := range txs {
+		b.entries[i] = entry{tx: t, id: t.TxHash(), height: int32(len(l.blocks)) + 1, coinbase: i == 0}
+		b.size += t.SerializeSize()
+		if l.txs[b.entries[i].id] != nil {
+			return fmt.Errorf("block %v repeats transaction %v (BIP 30)", hash, b.entries[i].id)
+		}
+	}
+	if len(l.blocks) == MaxBlocks || b.size > MaxBytes-l.size {
+		return fmt.Errorf("%w: it has %d blocks with %d bytes of transactions", ErrTooLong, len(l.blocks), l.size)
+	}
+	for i := range b.entries {
+		e := &b.entries[i]
+		l.txs[e.id] = e
+		for _, in := range e.tx.TxIn {
+			l.spends[in.PreviousOutPoint] = e
+		}
+	}
+	l.blocks = append(l.blocks, b)
+	l.size += b.size
+	return nil
+}
+
+// Disconnect takes the block at the tip off.
+func (l *Ledger) Disconnect() {
+	b := l.blocks[len(l.blocks)-1]
+	for _, e := range b.entries {
+		delete(l.txs, e.id)
+		for _, in := range e.tx.TxIn {
+			delete(l.spends, in.PreviousOutPoint)
+		}
+	}
+	l.blocks = l.blocks[:len(l.blocks)-1]
+	l.size -= b.size
+}
+
+// Tx returns a transaction of the chain and its depth, or nil.
+func (l *Ledger) Tx(id chainhash.Hash) (t *wire.MsgTx, depth int32) {
+	if e := l.txs[id]; e != nil {
+		return e.tx, l.depth(e)
+	}
+	return nil, 0
+}
+
+// Spender returns the transaction of the chain that spends an output, and its
+// depth, or nil.
+func (l *Ledger) Spender(o wire.OutPoint) (t *wire.MsgTx, depth int32) {
+	if e := l.spends[o]; e != nil {
+		return e.tx, l.depth(e)
+	}
+	return nil, 0
+}
+
+func (l *Ledger) depth(e *entry) int32 { return int32(len(l.blocks)) - e.height + 1 }
+
+// Status is what the chain says of an output.
+func (l *Ledger) Status(o watch.Output) watch.Status {
+	s := watch.Status{Point: o.Point, Tip: int32(len(l.blocks))}
+	t, depth := l.Tx(o.Point.Hash)
+	if t == nil || int(o.Point.Index) >= len(t.TxOut) {
+		return s
+	}
+	s.Depth, s.Value = depth, t.TxOut[o.Point.Index].Value
+	s.Spender, s.SpendDepth = l.Spender(o.Point)
+	return s
+}
+
+// Coins lists the unspent outputs that pay script, in the chain and then in
+// waiting, which are transactions no block has yet.
+func (l *Ledger) Coins(script []byte, waiting []*wire.MsgTx) []Coin {
+	taken := map[wire.OutPoint]bool{}
+	for _, t := range waiting {
+		for _, in := range t.TxIn {
+			taken[in.PreviousOutPoint] = true
+		}
+	}
+	var coins []Coin
+	add := func(id chainhash.Hash, t *wire.MsgTx, c Coin) {
+		for i, out := range t.TxOut {
+			point := wire.OutPoint{Hash: id, Index: uint32(i)}
+			if !bytes.Equal(out.PkScript, script) || taken[point] || l.spends[point] != nil {
+				continue
+			}
+			c.Coin = tx.Coin{Point: point, Value: out.Value}
+			coins = append(coins, c)
+		}
+	}
+	for _, b := range l.blocks {
+		for i := range b.entries {
+			e := &b.entries[i]
+			add(e.id, e.tx, Coin{Depth: l.depth(e), Coinbase: e.coinbase})
+		}
+	}
+	for _, t := range waiting {
+		add(t.TxHash(), t, Coin{})
+	}
+	return coins
+}
