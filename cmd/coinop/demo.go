@@ -49,7 +49,7 @@ var scenarios = map[string]scenario{
 		func(float64) uint64 { return 1 }, 50,
 	},
 	"charger": {
-		trade.Item{Name: "energy", Unit: "mWh", Price: 100 * coinop.Msat}, "a simulated meter",
+		trade.Item{Name: "energy", Unit: "mWh", Price: 500 * coinop.Msat}, "a simulated meter",
 		func(perSecond float64) uint64 { return max(1, uint64(7_400_000/3600/perSecond)) }, 20,
 	},
 }

@@ -19,7 +19,7 @@ import (
 // The rules of the command line. Results go to stdout, as text on a terminal
 // and as JSON with --json or into a pipe. Everything else goes to stderr: a
 // failure is one line, "coinop: " and the error, lower case, no full stop, and
-// then a hint if there is one; with --json it is an object. Exit codes say what
+// then a hint if there is one; with --json it is an object on stderr. Exit codes say what
 // a script may do next.
 const (
 	exitOK       = 0
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	}
 	code := exitCode(err)
 	if u.json {
-		u.print(errorObject(err, code))
+		json.NewEncoder(errs).Encode(errorObject(err, code))
 		return code
 	}
 	fmt.Fprintf(errs, "coinop: %v\n", err)

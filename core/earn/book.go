@@ -75,6 +75,7 @@ type order struct {
 	units uint64
 	buyer string
 	goods []byte
+	soft  bool // while credit: some of it is only promised
 }
 
 // Book is the earning core.
@@ -93,6 +94,9 @@ type Book struct {
 	quotes map[coinop.OrderID]quote
 	asked  []coinop.OrderID // quotes by age
 
+	claims    map[coinop.OrderID]string // whose a payment is
+	creditors map[string]bool           // who has ever claimed one
+
 	changed bool
 }
 
@@ -104,7 +108,10 @@ type quote struct {
 // NewBook returns an empty book that sells items. payTo is what its tariff
 // says about how to pay.
 func NewBook(items []trade.Item, payTo []string) *Book {
-	return &Book{items: items, payTo: payTo, orders: map[coinop.OrderID]*order{}, quotes: map[coinop.OrderID]quote{}}
+	return &Book{
+		items: items, payTo: payTo, orders: map[coinop.OrderID]*order{}, quotes: map[coinop.OrderID]quote{},
+		claims: map[coinop.OrderID]string{}, creditors: map[string]bool{},
+	}
 }
 
 // Step is the whole till.
@@ -136,12 +143,11 @@ func (b *Book) Step(in step.Input) step.Effects {
 func (b *Book) recv(ev step.Recv, fx *step.Effects) {
 	switch msg := ev.Msg.(type) {
 	case step.Outcome:
-		switch v := msg.Value.(type) {
-		case receipt.Paid:
-			b.paid(v.Entry(), fx)
-		case receipt.Settled:
-			b.settled(v.Entry, fx)
+		if p, ok := msg.Value.(receipt.Paid); ok && msg.Err == nil {
+			b.paid(ev.From, msg, p.Entry(), fx)
 		}
+	case trade.Claim:
+		b.claim(ev.From, msg.Order, fx)
 	case trade.Browse:
 		fx.Send = append(fx.Send, step.Packet{To: ev.From, Msg: trade.Tariff{Items: b.items, PayTo: b.payTo}})
 	case trade.Buy:
@@ -151,8 +157,15 @@ func (b *Book) recv(ev step.Recv, fx *step.Effects) {
 	}
 }
 
-// paid files money. A second payment of one order adds to it.
-func (b *Book) paid(e receipt.Entry, fx *step.Effects) {
+// paid files money. A second payment of one order adds to it. Money that is
+// claimed goes to its owner instead, unless it is itself a promise: two channels
+// of promises that settle each other would never be paid.
+func (b *Book) paid(from string, out step.Outcome, e receipt.Entry, fx *step.Effects) {
+	if owner, claimed := b.claims[e.Order]; claimed && !b.creditors[from] {
+		delete(b.claims, e.Order)
+		b.handOver(owner, out, fx)
+		return
+	}
 	b.earned += e.Amount
 	b.changed = true
 	o := b.orders[e.Order]
@@ -164,25 +177,34 @@ func (b *Book) paid(e receipt.Entry, fx *step.Effects) {
 		b.queue = append(b.queue, o)
 	}
 	o.paid += e.Amount
+	o.soft = o.soft || b.creditors[from]
 	if q, ok := b.quotes[o.id]; ok && o.state == credit {
 		b.match(o, q, fx)
 	}
 	fx.Put = append(fx.Put, o.record())
 }
 
-// settled takes back what paid has filed for an order that settles others: it
-// arrived as money on one rail, for promises that were filed when they arrived
-// on another.
-func (b *Book) settled(e receipt.Entry, fx *step.Effects) {
-	o := b.orders[e.Order]
-	if o == nil || o.state != credit || o.paid < e.Amount {
+// claim takes note that an order's money is not the till's to earn, and hands
+// it over if it is there already: a claim lives in memory, and after a restart
+// the money may be quicker.
+func (b *Book) claim(from string, id coinop.OrderID, fx *step.Effects) {
+	b.creditors[from] = true
+	o := b.orders[id]
+	if o == nil || o.state != credit || o.soft {
+		b.claims[id] = from
 		return
 	}
-	b.earned -= e.Amount
+	b.earned -= o.paid
 	b.count--
 	b.changed = true
 	b.queue = slices.DeleteFunc(b.queue, func(x *order) bool { return x == o })
 	b.remove(o, fx)
+	batch := &receipt.Batch{Entries: []receipt.Entry{{Order: id, Amount: o.paid}}}
+	b.handOver(from, step.Outcome{ID: id.Key(), Value: receipt.Paid{Batch: batch}}, fx)
+}
+
+func (b *Book) handOver(to string, paid step.Outcome, fx *step.Effects) {
+	fx.Send = append(fx.Send, step.Packet{To: to, Msg: paid})
 }
 
 // buy takes a wish, or answers a repeated one.
@@ -383,7 +405,10 @@ func (o *order) record() step.Record {
 	b := codec.AppendUint(nil, o.n)
 	b = append(b, byte(o.state))
 	b = codec.AppendUint(b, o.paid)
-	if o.state != credit {
+	switch {
+	case o.state == credit && o.soft:
+		b = append(b, 1)
+	case o.state != credit:
 		b = codec.AppendBytes(b, o.item)
 		b = codec.AppendUint(b, o.units)
 		b = codec.AppendBytes(b, o.buyer)
@@ -434,7 +459,10 @@ func Load(db step.Reader, items []trade.Item, payTo []string) (*Book, error) {
 		}
 		r := codec.NewReader(value)
 		o := &order{id: id, n: r.Uvarint(), state: orderState(r.Int(int(settled), "state")), paid: r.Amount()}
-		if o.state != credit {
+		switch {
+		case o.state == credit:
+			o.soft = r.Len() > 0 && r.U8() == 1
+		default:
 			o.item, o.units, o.buyer = r.String(trade.MaxName, "item"), r.Uvarint(), r.String(maxBuyer, "buyer")
 			o.goods = r.Bytes(trade.MaxPayload, "goods")
 		}

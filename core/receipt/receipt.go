@@ -315,8 +315,3 @@ func (p Paid) Entry() Entry { return p.Batch.Entries[p.I] }
 
 // Proof is Batch.Proof of the order.
 func (p Paid) Proof() []byte { return p.Batch.Proof(p.I) }
-
-// Settled is the outcome of a channel of promises when one of its settlements
-// has arrived on another rail: Order paid for orders that were Paid already, so
-// it must not be counted as earned a second time.
-type Settled struct{ Entry }

@@ -86,6 +86,11 @@ const (
 	Seller = "earn"
 )
 
+// Claim is what a core tells the book of its own machine: Order pays for what
+// that core has sold on credit, so its payment belongs to the core, as a
+// step.Outcome, and is not earned a second time. It never goes over a link.
+type Claim struct{ Order coinop.OrderID }
+
 // Core is the seller's book.
 func (Browse) Core() string { return Seller }
 

@@ -1,6 +1,5 @@
 //go:build !omit_oneway
 
-// Package all links the rails in, one file and one build tag each.
 package all
 
 import (

@@ -9,6 +9,7 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
+	"coinop.dev/core/trade"
 )
 
 // MaxStamps bounds the stamps a payee keeps for a payer that has not said it
@@ -33,6 +34,7 @@ type Payee struct {
 
 	settlement coinop.OrderID // the next one
 
+	asked bool // since the start, the book knows that the next settlement is ours
 	// What lives for one step.
 	coming []Coins
 	hashes uint64
@@ -62,15 +64,12 @@ func newPayee(t Terms, node keys.Secret) *Payee {
 // PayeePrefix is the prefix of all payees' records.
 const PayeePrefix = "payword/payee/"
 
-// PayeeName is the name of a channel's payee among a machine's cores. The
-// machine must let it hear the outcomes of the cores that settlements arrive
-// at, and of no core whose money is itself a promise: two payword channels that
-// settle each other would never be paid.
+// PayeeName is the name of a channel's payee among a machine's cores. Its
+// outcomes must go to the seller's book, from which it claims its settlements.
 func PayeeName(id ID) string { return PayeePrefix + id.String() }
 
 // Step is the whole protocol, seen from the payee. Its outcomes are the orders
-// it has stamped, as receipt.Paid, and the settlements it has counted, as
-// receipt.Settled.
+// it has stamped, as receipt.Paid.
 func (p *Payee) Step(in step.Input) step.Effects {
 	p.check()
 	var fx step.Effects
@@ -89,13 +88,17 @@ func (p *Payee) Step(in step.Input) step.Effects {
 		}
 	}
 	p.take(&fx)
+	if !p.asked {
+		p.asked = true
+		fx.Send = append(fx.Send, step.Packet{To: trade.Seller, Msg: trade.Claim{Order: p.settlement}})
+	}
 	return fx
 }
 
 func (p *Payee) recv(ev step.Recv, fx *step.Effects) {
 	switch msg := ev.Msg.(type) {
 	case step.Outcome:
-		if paid, ok := msg.Value.(receipt.Paid); ok && msg.Err == nil && ev.From != p.peer && ev.From != PayeeName(p.id) {
+		if paid, ok := msg.Value.(receipt.Paid); ok && msg.Err == nil && ev.From == trade.Seller {
 			p.settle(paid.Entry(), fx)
 		}
 	case Agreed:
@@ -121,8 +124,8 @@ func (p *Payee) settle(e receipt.Entry, fx *step.Effects) {
 	p.settled += coins
 	p.settlements++
 	p.settlement = SettlementID(p.id, p.settlements+1)
+	p.asked = false
 	fx.Put = append(fx.Put, p.head())
-	fx.Done = append(fx.Done, step.Outcome{ID: e.Order.Key(), Value: receipt.Settled{Entry: e}})
 }
 
 func (p *Payee) total() uint64 { return p.commit.Start + p.index }

@@ -10,6 +10,7 @@ import (
 	"coinop.dev"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
+	"coinop.dev/core/trade"
 )
 
 // pair is the two ends of a channel, hand to hand.
@@ -72,7 +73,7 @@ func (h *pair) settled(k, coins uint64) step.Effects {
 	id := SettlementID(h.payer.id, k)
 	b := &receipt.Batch{Entries: []receipt.Entry{{Order: id, Amount: h.payer.worth(coins)}}}
 	done := step.Outcome{ID: id.Key(), Value: receipt.Paid{Batch: b}}
-	h.payee.Step(h.in(step.Recv{From: "rail", Msg: done}))
+	h.payee.Step(h.in(step.Recv{From: trade.Seller, Msg: done}))
 	return h.payer.Step(h.in(step.Recv{From: "rail", Msg: done}))
 }
 
@@ -260,14 +261,15 @@ func TestOutcomesThatSettleNothing(t *testing.T) {
 			t.Errorf("%v for settlement %d from %s is counted", amount, k, from)
 		}
 	}
-	pay("rail", 2, 100, nil)
-	pay("rail", 1, 101, nil)
-	pay("rail", 1, 110, nil)
-	pay("rail", 1, 0, nil)
-	pay("rail", 1, 100, errors.New("failed"))
+	pay(trade.Seller, 2, 100, nil)
+	pay(trade.Seller, 1, 101, nil)
+	pay(trade.Seller, 1, 110, nil)
+	pay(trade.Seller, 1, 0, nil)
+	pay(trade.Seller, 1, 100, errors.New("failed"))
 	pay(h.a, 1, 100, nil)
+	pay("rail", 1, 100, nil)
 	pay(PayeeName(h.payee.id), 1, 100, nil)
-	if fx := h.payee.Step(h.in(step.Recv{From: "rail", Msg: step.Outcome{Value: "something else"}})); len(fx.Put) != 0 {
+	if fx := h.payee.Step(h.in(step.Recv{From: trade.Seller, Msg: step.Outcome{Value: "something else"}})); len(fx.Put) != 0 {
 		t.Error("a strange outcome is counted")
 	}
 	h.settled(1, 10)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"coinop.dev"
+	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
@@ -207,8 +208,13 @@ func newWorld(t *testing.T, number uint64, p Proposal) *world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.m.Add(PayeeName(w.id), core)
-		b.m.Add("rail", &railPayee{b.db, terms.PayerNode.PeerName()}, PayeeName(w.id))
+		book, err := earn.Load(b.db, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.m.Add(earn.Name, book)
+		b.m.Add(PayeeName(w.id), core, earn.Name)
+		b.m.Add("rail", &railPayee{b.db, terms.PayerNode.PeerName()}, earn.Name)
 	}}
 	w.start(w.payer)
 	w.start(w.payee)
@@ -348,10 +354,7 @@ func (w *world) forge(m Message) Message {
 // committed is what a listener on the same machine knows for certain.
 func (w *world) committed(b *box, d step.Outcome) {
 	if b == w.payee && d.Core != "rail" {
-		paid, ok := d.Value.(receipt.Paid)
-		if !ok {
-			return // a settlement was counted
-		}
+		paid := d.Value.(receipt.Paid)
 		e := paid.Entry()
 		if _, err := receipt.Verify(e, w.terms.Payee.Node, paid.Proof()); err != nil {
 			w.t.Fatal(err)
@@ -531,6 +534,9 @@ func (w *world) finish() {
 		money += coinop.Amount(amount)
 		return true
 	})
+	if book := w.payee.m.Core(earn.Name).(*earn.Book).Summary(); book.Earned != sum {
+		w.t.Fatalf("orders and ticks of %v, and the till earned %v", sum, book.Earned)
+	}
 	if sum != payee.worth(payee.total()) || money != sum {
 		w.t.Fatalf("orders and ticks of %v, coins of %v, settled with %v", sum, payee.worth(payee.total()), money)
 	}

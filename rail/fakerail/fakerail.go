@@ -1,0 +1,186 @@
+// Package fakerail moves play money. It needs no peer and no chain, and works:
+// balances and payments are durable, an order is paid once, and its receipt
+// verifies offline.
+//
+//	fake:?balance=1000sat               pays out of a new account with that much
+//	fake:?balance=1000sat&fail=pending  pays, and loses the answer
+//	fake:?balance=1000sat&fail=unpaid   never pays
+//	fake:                               is paid by the other end on its machine
+//
+// Both ends share one ledger in the machine's store.
+package fakerail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"coinop.dev"
+	"coinop.dev/core/keys"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/step"
+	"coinop.dev/core/trade"
+	"coinop.dev/engine"
+	"coinop.dev/rail"
+	"coinop.dev/world/drive"
+)
+
+// Scheme is the rail's word.
+const Scheme = "fake"
+
+// Driver opens fake rails.
+type Driver struct{}
+
+// Open opens the paying end if u has a balance, and the earning end if not.
+func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, error) {
+	q := rail.Query(u)
+	q.Text("host", "") // where others reach the machine; nobody needs to
+	balance := q.Amount("balance", 0)
+	fail := failure(q.Text("fail", string(never)))
+	switch {
+	case u.Host != "" || u.User != nil || u.Opaque != "" || u.Path != "":
+		return nil, errors.New("play money stays on its machine; write fake:?balance=1000sat to pay, or fake: to be paid")
+	case fail != never && fail != unpaid && fail != pending:
+		return nil, fmt.Errorf("parameter fail=%.40q is not %s or %s", fail, unpaid, pending)
+	case fail != never && balance == 0:
+		return nil, fmt.Errorf("parameter fail=%s is for the end that pays; give it a balance", fail)
+	}
+	if err := q.Close(); err != nil {
+		return nil, err
+	}
+	e := end{m: env.Machine}
+	if err := e.open(ctx, balance); err != nil {
+		return nil, err
+	}
+	if balance > 0 {
+		return &payer{e, fail}, nil
+	}
+	p := &payee{end: e, heard: make(chan coinop.Receipt, maxUnheard)}
+	e.m.Host.Hear(p.hear)
+	return p, nil
+}
+
+// failure is what a payer is told to do wrong.
+type failure string
+
+const (
+	never   failure = ""
+	unpaid  failure = "unpaid"
+	pending failure = "pending"
+)
+
+// end is what both ends are made of.
+type end struct{ m *engine.Machine }
+
+// open adds the ledger to the machine, unless the other end has.
+func (e end) open(ctx context.Context, balance coinop.Amount) error {
+	l, err := loadLedger(e.m.DB, e.m.Key, balance)
+	if err != nil {
+		return err
+	}
+	return e.m.Host.Do(ctx, func(m *drive.Machine) {
+		switch there, _ := m.Core(ledgerName).(*ledger); {
+		case there == nil:
+			m.Add(ledgerName, l, trade.Seller)
+		case there.seq == 0 && balance > 0: // opened by an end that had none to give
+			there.balance = balance
+		}
+	})
+}
+
+func (e end) to() string { return to(e.m.Key.Public()) }
+
+func to(node keys.Public) string { return Scheme + "://" + node.String() }
+
+// Verify checks offline that the machine that To names has paid the order.
+func (end) Verify(r coinop.Receipt) error {
+	text, _, _ := strings.Cut(strings.TrimPrefix(r.To, Scheme+"://"), "?")
+	node, err := keys.ParsePublicHex(text)
+	if err == nil {
+		_, err = receipt.Verify(receipt.Entry{Order: r.Order, Amount: r.Amount}, node, r.Proof)
+	}
+	return err
+}
+
+// Close leaves the ledger for the other end.
+func (end) Close() error { return nil }
+
+// payer is the paying end.
+type payer struct {
+	end
+	fail failure
+}
+
+// Pay moves the money once for each order.
+func (p *payer) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+	fail := func(kind coinop.Kind, err error) (coinop.Receipt, error) {
+		return coinop.Receipt{}, &coinop.Error{Kind: kind, Op: "pay " + o.To, Err: err}
+	}
+	if name, _, _ := strings.Cut(o.To, "?"); name != p.to() {
+		return fail(coinop.Unpaid, fmt.Errorf("this play money is worth something only to %s", p.to()))
+	}
+	if p.fail == unpaid {
+		return fail(coinop.Unpaid, errors.New("told to fail"))
+	}
+	v, err := p.m.Host.Ask(ctx, ledgerName, o.ID.Key(), o)
+	if err != nil {
+		return coinop.Receipt{}, err
+	}
+	if p.fail == pending {
+		return fail(coinop.Pending, errors.New("told to lose the answer"))
+	}
+	return rail.Receipt(v.(answer).Paid, p.to(), p.m.Host.Now()), nil
+}
+
+// maxUnheard bounds the payments that Settled has not returned yet. The till's
+// book has every one of them.
+const maxUnheard = 1024
+
+// payee is the earning end.
+type payee struct {
+	end
+	heard chan coinop.Receipt
+}
+
+// hear offers payments to Settled; when nobody takes them the oldest go.
+func (p *payee) hear(o step.Outcome) {
+	paid, ok := o.Value.(receipt.Paid)
+	if !ok || o.Core != ledgerName {
+		return
+	}
+	if len(p.heard) == cap(p.heard) {
+		select {
+		case <-p.heard:
+		default:
+		}
+	}
+	p.heard <- rail.Receipt(paid, p.to(), p.m.Host.Now()) // only this goroutine fills it
+}
+
+// PayTo is the payment URI of this machine.
+func (p *payee) PayTo() string { return p.to() }
+
+// Bill puts a bill's order and amount into the payment URI.
+func (p *payee) Bill(b coinop.Bill) (string, error) {
+	if b.Amount == 0 || b.Amount > coinop.MaxAmount {
+		return "", &coinop.Error{Kind: coinop.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
+	}
+	return fmt.Sprintf("%s?order=%v&amount_msat=%d", p.to(), b.ID, uint64(b.Amount)), nil
+}
+
+// Settled returns the next payment.
+func (p *payee) Settled(ctx context.Context) (coinop.Receipt, error) {
+	select {
+	case r := <-p.heard:
+		return r, nil
+	case <-ctx.Done():
+		return coinop.Receipt{}, ctx.Err()
+	}
+}
+
+// Pay refuses: this end earns.
+func (p *payee) Pay(_ context.Context, o coinop.Order) (coinop.Receipt, error) {
+	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: errors.New("this end only earns; give it a balance to pay")}
+}
