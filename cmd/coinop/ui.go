@@ -77,7 +77,7 @@ func (u *ui) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	for _, c := range []*cobra.Command{
 		demoCommand(u), serveCommand(u), payCommand(u), chargeCommand(u), checkCommand(u),
-		railsCommand(u), simCommand(u), labCommand(u), versionCommand(u),
+		railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), versionCommand(u),
 	} {
 		if c != nil { // a part that this build leaves out
 			root.AddCommand(c)

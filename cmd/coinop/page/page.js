@@ -123,7 +123,7 @@ function drawChain(s) {
   $('c-chan').classList.toggle('on', s.phase === 'paying');
   set('chan-note', { opening: 'opening', paying: `open: ${plural(s.payments, 'payment')} in it so far`, closing: 'closing', settled: `closed after ${plural(s.payments, 'payment')}`, stopped: 'not settled' }[s.phase]);
   set('chan-sub', s.phase === 'paying' ? 'None of them touches the chain.' : '');
-  set('close-note', !c.close_txid ? 'not yet' : s.phase === 'settled' ? `mined, fee ${group(c.fees_sat)} sat` : 'waiting for a block');
+  set('close-note', !c.close_txid ? 'not yet' : s.phase === 'settled' ? `mined; fees ${group(c.fees_sat)} sat` : 'waiting for a block');
   $('c-close').classList.toggle('on', !!c.close_txid);
   txid('fund-txid', c.funding_txid);
   txid('close-txid', c.close_txid);
