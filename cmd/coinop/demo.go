@@ -133,10 +133,9 @@ type demo struct {
 	receipt       coinop.Receipt
 	channel       oneway.Terms
 	closed        *settlement
-	atRisk, left  coinop.Amount // as the two channel ends say
+	left          coinop.Amount // as the two channel ends say
 	sellerRisk    coinop.Amount
 	depth         int32
-	funds         int64
 }
 
 type demoMachine struct {

@@ -248,15 +248,15 @@ func (u *ui) payAll(ctx context.Context, s *station, p payment, first coinop.Ord
 				}
 				result, err := p.one(ctx, s, nth(first, n))
 				mu.Lock()
-				switch {
-				case err != nil:
-					failed = err
-				default:
+				if err == nil {
 					done++
 					paid += first.Amount
 					if p.count == 1 {
 						err = u.print(result)
 					}
+				}
+				if err != nil && failed == nil {
+					failed = err
 				}
 				bar.set(done)
 				mu.Unlock()

@@ -4,7 +4,8 @@
 // The payee stamps the Merkle root of the orders it has taken together; the
 // payer keeps the stamp with the list. A proof is the stamp and the order's
 // path to the root, hashed as RFC 6962 section 2.1 does (leaf 0x00, node 0x01,
-// so a node cannot pass for an order).
+// so a node cannot pass for an order). Above its top the root has the number of
+// orders, or a proof could be bent without breaking.
 package receipt
 
 import (
@@ -91,6 +92,15 @@ func node(l, r *hash) hash {
 	return sha256.Sum256(b[:])
 }
 
+// crown is the root over n orders whose tree ends in top.
+func crown(n int, top *hash) hash {
+	var b [1 + 8 + sha256.Size]byte
+	b[0] = 2
+	binary.BigEndian.PutUint64(b[1:], uint64(n))
+	copy(b[9:], top[:])
+	return sha256.Sum256(b[:])
+}
+
 // A Tree is the Merkle tree over some entries, kept level by level: level 0 is
 // the leaves, and an odd last node moves up unchanged.
 type Tree struct{ levels [][]hash }
@@ -120,7 +130,7 @@ func NewTree(entries []Entry) Tree {
 // Root is the hash that stands for all entries.
 func (t Tree) Root() (root [32]byte) {
 	if top := t.levels[len(t.levels)-1]; len(top) == 1 {
-		return top[0]
+		return crown(len(t.levels[0]), &top[0])
 	}
 	return root
 }
@@ -138,8 +148,8 @@ func (t Tree) path(i int) (path []hash) {
 // climb redoes path from the leaf of e, the i-th of n.
 func climb(e *Entry, i, n int, path []hash) (root hash, ok bool) {
 	h := leaf(e)
-	for ; n > 1; i, n = i/2, (n+1)/2 {
-		if i^1 >= n {
+	for width := n; width > 1; i, width = i/2, (width+1)/2 {
+		if i^1 >= width {
 			continue // the odd one out moves up
 		}
 		if len(path) == 0 {
@@ -152,7 +162,7 @@ func climb(e *Entry, i, n int, path []hash) (root hash, ok bool) {
 		}
 		path = path[1:]
 	}
-	return h, len(path) == 0
+	return crown(n, &h), len(path) == 0
 }
 
 // A Payee is who acknowledges: a stamp key, and the node key's word that the

@@ -82,21 +82,6 @@ func openPayer(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 		return nil, err
 	}
 	c := &payer{m: m, node: node, to: Scheme + "://" + u.User.Username() + "@" + u.Host}
-	// The door stands before the link is up, or an answer could be missed.
-	answers := make(chan message.Message, 4)
-	m.AddDoor(func(from keys.Public, msg message.Message) bool {
-		switch msg.(type) {
-		case oneway.Accept, oneway.Reject:
-			if from == node {
-				select {
-				case answers <- msg:
-				default: // nobody waits
-				}
-			}
-			return true
-		}
-		return false
-	})
 	reused, err := c.reuse(ctx)
 	if err != nil {
 		return nil, err
@@ -105,7 +90,7 @@ func openPayer(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 		return nil, err
 	}
 	if !reused {
-		if err := c.open(ctx, p, answers); err != nil {
+		if err := c.open(ctx, p); err != nil {
 			return nil, err
 		}
 	}
@@ -164,7 +149,7 @@ func channels(db step.Reader, prefix string) (ids []oneway.ID, err error) {
 
 // open proposes a channel, funds it and starts its payer. The funding
 // transaction is published by the core, after its record is on disk.
-func (c *payer) open(ctx context.Context, p oneway.Proposal, answers <-chan message.Message) error {
+func (c *payer) open(ctx context.Context, p oneway.Proposal) error {
 	var nonce [8]byte
 	rand.Read(nonce[:])
 	index := binary.BigEndian.Uint64(nonce[:])
@@ -177,8 +162,7 @@ func (c *payer) open(ctx context.Context, p oneway.Proposal, answers <-chan mess
 	}
 	p.Expiry += tip
 	c.id = oneway.IDOf(p.PayerKey, c.node)
-	c.m.Send(c.node, oneway.Open{ID: c.id, Proposal: p})
-	answer, err := c.answer(ctx, answers)
+	answer, err := c.propose(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -205,24 +189,44 @@ func (c *payer) open(ctx context.Context, p oneway.Proposal, answers <-chan mess
 	return c.m.Host.Add(ctx, oneway.PayerName(c.id), core, trade.Buyer)
 }
 
-func (c *payer) answer(ctx context.Context, answers <-chan message.Message) (a oneway.Answer, err error) {
+// proposeAgain is when a proposal that nobody has answered is sent again.
+const proposeAgain = time.Second
+
+// propose sends the proposal until the payee answers it. The door lets other
+// rails' answers pass.
+func (c *payer) propose(ctx context.Context, p oneway.Proposal) (a oneway.Answer, err error) {
+	accepted, rejected := make(chan oneway.Answer, 1), make(chan string, 1)
+	id, node := c.id, c.node
+	c.m.AddDoor(func(from keys.Public, msg message.Message) bool {
+		switch msg := msg.(type) {
+		case oneway.Accept:
+			return from == node && msg.ID == id && offer(accepted, msg.Answer)
+		case oneway.Reject:
+			return from == node && msg.ID == id && offer(rejected, msg.Why)
+		}
+		return false
+	})
 	for {
+		c.m.Send(c.node, oneway.Open{ID: c.id, Proposal: p})
 		select {
-		case msg := <-answers:
-			switch msg := msg.(type) {
-			case oneway.Accept:
-				if msg.ID == c.id {
-					return msg.Answer, nil
-				}
-			case oneway.Reject:
-				if msg.ID == c.id {
-					return a, fmt.Errorf("the payee rejects the channel: %q", msg.Why)
-				}
-			}
+		case a := <-accepted:
+			return a, nil
+		case why := <-rejected:
+			return a, fmt.Errorf("the payee rejects the channel: %q", why)
+		case <-time.After(proposeAgain): // links lose messages
 		case <-ctx.Done():
 			return a, fmt.Errorf("no answer to the proposal of a channel: %w", ctx.Err())
 		}
 	}
+}
+
+// offer gives v to whoever waits; a second answer is nobody's.
+func offer[T any](to chan<- T, v T) bool {
+	select {
+	case to <- v:
+	default:
+	}
+	return true
 }
 
 // pollOpen is how often waitOpen looks; confirmations come in minutes.

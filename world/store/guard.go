@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -161,10 +160,12 @@ func (g *Guard) named(err error) error {
 // up to end, or to the last key if end is empty. It leaves out reserved keys.
 func Range(prefix string) (start, end string) {
 	start = max(prefix, firstKey)
-	stem := strings.TrimRight(prefix, "\xff")
-	if stem == "" {
+	last := len(prefix) - 1
+	for last >= 0 && prefix[last] == 0xff { // nothing comes after it at this length
+		last--
+	}
+	if last < 0 {
 		return start, ""
 	}
-	last := len(stem) - 1
-	return start, max(start, stem[:last]+string([]byte{stem[last] + 1}))
+	return start, max(start, prefix[:last]+string([]byte{prefix[last] + 1}))
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"coinop.dev/core/step"
 	"coinop.dev/world/store"
@@ -90,7 +91,7 @@ func open(path string) (*file, error) {
 		NoFreelistSync: true,
 		FreelistType:   bbolt.FreelistMapType,
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w; stop that one, or give this one another path", store.ErrLocked)
 	}
 	if err != nil {

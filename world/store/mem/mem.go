@@ -38,7 +38,7 @@ func New(from map[string][]byte) (*DB, error) {
 // OpenURL opens mem:, empty.
 func OpenURL(u *url.URL) (store.DB, error) {
 	if u.String() != "mem:" {
-		return nil, fmt.Errorf("store %s: a store in memory has no name or options; write mem:", u)
+		return nil, fmt.Errorf("store %s: a store in memory has no name or options; write mem: alone", u)
 	}
 	return New(nil)
 }
