@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +57,7 @@ type Machine struct {
 	mu       sync.Mutex
 	peers    map[string]*peer
 	watchers map[string][]string // outpoint → cores that asked
-	doors    []Door
+	doors    []*Door
 	wire     link.Counts
 }
 
@@ -117,14 +118,24 @@ func (m *Machine) Close() error {
 // Stopped is closed when the machine has stopped, by Close or by a failure.
 func (m *Machine) Stopped() <-chan struct{} { return m.Host.Stopped() }
 
+// Err says why a stopped machine has.
+func (m *Machine) Err() error { return m.Host.Err() }
+
 // Name is what other machines address packets to this one by.
 func (m *Machine) Name() string { return m.Key.Public().PeerName() }
 
-// AddDoor adds a taker of messages that are not for a core.
-func (m *Machine) AddDoor(d Door) {
+// AddDoor adds a taker of messages that are not for a core, until remove is
+// called.
+func (m *Machine) AddDoor(d Door) (remove func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doors = append(m.doors, d)
+	// The list is never changed in place: received walks it without the lock.
+	m.doors = append(slices.Clone(m.doors), &d)
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.doors = slices.DeleteFunc(slices.Clone(m.doors), func(have *Door) bool { return have == &d })
+	}
 }
 
 // Tip is the height of the best block, or 0 while the chain is being fetched.
@@ -142,7 +153,7 @@ func (m *Machine) toChain(p step.Packet) {
 	case watch.Output:
 		key := msg.Point.String()
 		m.mu.Lock()
-		if list := m.watchers[key]; !contains(list, p.From) {
+		if list := m.watchers[key]; !slices.Contains(list, p.From) {
 			m.watchers[key] = append(list, p.From)
 		}
 		m.mu.Unlock()
@@ -156,15 +167,6 @@ func (m *Machine) toChain(p step.Packet) {
 			m.Log.Warn("publish", "err", "too many transactions wait; it is published again with the next block")
 		}
 	}
-}
-
-func contains(list []string, s string) bool {
-	for i := range list {
-		if list[i] == s {
-			return true
-		}
-	}
-	return false
 }
 
 func (m *Machine) report(s watch.Status) {
@@ -443,7 +445,7 @@ func (m *Machine) received(from keys.Public, raw []byte) {
 	doors := m.doors
 	m.mu.Unlock()
 	for _, door := range doors {
-		if door(from, msg) {
+		if (*door)(from, msg) {
 			return
 		}
 	}

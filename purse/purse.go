@@ -175,7 +175,7 @@ func (p *Purse) Summary(ctx context.Context) (s spend.Summary, err error) {
 // it is paid.
 func Browse(ctx context.Context, m *engine.Machine, seller keys.Public) (trade.Tariff, error) {
 	answer := make(chan trade.Tariff, 1)
-	m.AddDoor(func(from keys.Public, msg message.Message) bool {
+	defer m.AddDoor(func(from keys.Public, msg message.Message) bool {
 		t, ok := msg.(trade.Tariff)
 		if !ok || from != seller {
 			return false
@@ -185,7 +185,7 @@ func Browse(ctx context.Context, m *engine.Machine, seller keys.Public) (trade.T
 		default: // a second answer
 		}
 		return true
-	})
+	})()
 	for {
 		m.Send(seller, trade.Browse{})
 		select {

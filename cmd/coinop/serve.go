@@ -97,7 +97,7 @@ func serve(ctx context.Context, u *ui, config Config) error {
 	case <-ctx.Done():
 		return nil
 	case <-s.machine.Stopped():
-		return errors.New("the machine stopped; its log says why (run with -v)")
+		return s.machine.Err()
 	}
 }
 

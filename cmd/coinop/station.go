@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"coinop.dev/core/channel/oneway"
@@ -128,7 +129,7 @@ func (s *station) openRails(ctx context.Context) error {
 		}
 	}
 	for _, uri := range s.Rails {
-		if contains(earning, uri) {
+		if slices.Contains(earning, uri) {
 			continue
 		}
 		if _, err := s.openRail(ctx, uri); err != nil {
@@ -136,15 +137,6 @@ func (s *station) openRails(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for i := range list {
-		if list[i] == s {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *station) openRail(ctx context.Context, uri string) (*rail.Rail, error) {

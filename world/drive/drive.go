@@ -142,7 +142,7 @@ func (h *Host) Do(ctx context.Context, f func(*Machine)) error {
 		<-done
 		return nil
 	case <-h.stopped:
-		return h.stopError()
+		return h.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -165,7 +165,7 @@ func (h *Host) Tell(ctx context.Context, core string, what any) error {
 	case h.inbox <- Event{core, what}:
 		return nil
 	case <-h.stopped:
-		return h.stopError()
+		return h.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -201,7 +201,7 @@ func (h *Host) Await(core, id string) (wait func(context.Context) (any, error), 
 			return o.Value, o.Err
 		case <-h.stopped:
 			h.forget(key, answer)
-			return nil, h.stopError()
+			return nil, h.Err()
 		case <-ctx.Done():
 			h.forget(key, answer)
 			return nil, ctx.Err()
@@ -302,7 +302,8 @@ func (h *Host) stop(cause error) {
 // Stopped is closed when Run has returned.
 func (h *Host) Stopped() <-chan struct{} { return h.stopped }
 
-func (h *Host) stopError() error {
+// Err says why Run has returned: ErrStopped, with the cause if it was a failure.
+func (h *Host) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.cause == nil || errors.Is(h.cause, context.Canceled) {
