@@ -58,8 +58,10 @@ type slaughter struct {
 	seller *exec.Cmd
 	buyer  *exec.Cmd
 	ended  chan error // of the buyer
-	killed int
-	rows   uint64
+	// what the seller that runs has said on stderr
+	sellerErrs *bytes.Buffer
+	killed     int
+	rows       uint64
 }
 
 func newSlaughter(t *testing.T, store string) *slaughter {
@@ -114,8 +116,8 @@ func (s *slaughter) coinop(args ...string) *exec.Cmd {
 
 func (s *slaughter) startSeller() {
 	cmd := s.coinop("serve", "--json", "-c", s.config("seller"))
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
+	errs := &bytes.Buffer{}
+	cmd.Stderr = errs
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -133,7 +135,7 @@ func (s *slaughter) startSeller() {
 		s.t.Fatalf("the seller does not start: %v\n%s%s", err, line, errs.Bytes())
 	}
 	go io.Copy(io.Discard, out)
-	s.seller, s.payTo = cmd, ready.PayTo[0]
+	s.seller, s.payTo, s.sellerErrs = cmd, ready.PayTo[0], errs
 }
 
 // startBuyer pays the current row of orders, from its beginning.

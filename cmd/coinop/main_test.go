@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"os/signal"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"coinop.dev/world/store"
 )
 
 // asCoinop makes the test binary behave as coinop, so that tests can start real
@@ -22,6 +26,19 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"coinop": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
+}
+
+// A store that another process holds is an error, and nothing else happens.
+func TestLockedStore(t *testing.T) {
+	c := Config{Data: t.TempDir()}
+	first, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.close()
+	if _, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("a second machine on one store: %v", err)
+	}
 }
 
 func TestScripts(t *testing.T) {

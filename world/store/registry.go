@@ -44,7 +44,11 @@ func (r Registry) Open(uri string) (DB, error) {
 		schemes := strings.Join(slices.Sorted(maps.Keys(r)), ", ")
 		return nil, fmt.Errorf("store %q: scheme %q is not one this build knows: %s", uri, u.Scheme, schemes)
 	}
-	return open(u)
+	db, err := open(u)
+	if err != nil {
+		return nil, err // and not a typed nil, which would not be nil to anybody
+	}
+	return db, nil
 }
 
 // Path is the file or directory that u names: scheme:///absolute or
