@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"coinop.dev"
-	"coinop.dev/core/keys"
 )
 
 // The two ends are asked over stdin and answer on stdout, a JSON object a line,
@@ -31,10 +30,9 @@ type question struct {
 	Profile string `json:"profile,omitempty"`
 
 	// earn, spend
-	Rails    []string    `json:"rails,omitempty"`
-	Capacity int64       `json:"capacity_sat,omitempty"`
-	Peer     keys.Public `json:"peer"`
-	Addr     string      `json:"addr,omitempty"`
+	Rails []string `json:"rails,omitempty"`
+	Peer  string   `json:"peer,omitempty"` // who is paid
+	Echo  string   `json:"echo,omitempty"` // where it says everything back
 
 	// pay
 	Payments    int           `json:"payments,omitempty"`
@@ -48,9 +46,9 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 	Done  uint64 `json:"done,omitempty"`
 
-	Key    keys.Public   `json:"key"`
-	Script []byte        `json:"script,omitempty"`
-	Addr   string        `json:"addr,omitempty"`
+	Script []byte        `json:"script,omitempty"` // of the wallet
+	Addr   string        `json:"addr,omitempty"`   // key@host:port
+	Echo   string        `json:"echo,omitempty"`
 	Booked coinop.Amount `json:"booked_msat,omitempty"`
 	Paid   *paid         `json:"paid,omitempty"`
 	Counts *counts       `json:"counts,omitempty"`
@@ -59,9 +57,10 @@ type answer struct {
 
 // paid is how a workload went, as the payer's clock saw it.
 type paid struct {
-	Took     time.Duration `json:"took_ns"`
-	P50, P99 time.Duration
-	Metered  bool
+	Took    time.Duration `json:"took_ns"`
+	P50     time.Duration `json:"p50_ns"`
+	P99     time.Duration `json:"p99_ns"`
+	Metered bool          `json:"metered"`
 }
 
 // maxLine bounds a line of either side, in bytes.
@@ -123,15 +122,12 @@ func (c *child) stop() {
 }
 
 func (c *child) ask(ctx context.Context, q question) (answer, error) {
-	return c.answered(c.follow0(ctx, q, nil))
+	return c.follow(ctx, q, func(uint64) {})
 }
 
 // follow asks, and tells progress how far the answer is.
 func (c *child) follow(ctx context.Context, q question, progress func(uint64)) (answer, error) {
-	return c.answered(c.follow0(ctx, q, progress))
-}
-
-func (c *child) answered(a answer, err error) (answer, error) {
+	a, err := c.exchange(ctx, q, progress)
 	if err == nil && a.Error != "" {
 		err = errors.New(a.Error)
 	}
@@ -141,7 +137,7 @@ func (c *child) answered(a answer, err error) (answer, error) {
 	return a, nil
 }
 
-func (c *child) follow0(ctx context.Context, q question, progress func(uint64)) (a answer, err error) {
+func (c *child) exchange(ctx context.Context, q question, progress func(uint64)) (a answer, err error) {
 	line, err := json.Marshal(q)
 	if err != nil {
 		return a, err
@@ -162,9 +158,7 @@ func (c *child) follow0(ctx context.Context, q question, progress func(uint64)) 
 			if a.Done == 0 {
 				return a, nil
 			}
-			if progress != nil {
-				progress(a.Done)
-			}
+			progress(a.Done)
 		case <-ctx.Done():
 			return a, ctx.Err()
 		}

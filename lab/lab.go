@@ -19,6 +19,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 
 	"coinop.dev"
+	"coinop.dev/core/channel/payword"
 	"coinop.dev/rail"
 	"coinop.dev/world/chain/regtest"
 	"coinop.dev/world/store"
@@ -71,8 +72,8 @@ func (o *Options) Check() error {
 	case o.Hops > 1:
 		// No rail routes yet. The first that does will say how many it takes.
 		return invalid("rail %s pays the payee directly; it has no routing, so hops must be 1", o.Rail)
-	case o.Amount < coinop.Sat || o.Amount > coinop.MaxAmount/coinop.Amount(4*o.Payments):
-		return invalid("amount is %v; it must be at least 1 sat, and all payments together cannot be more than there is", o.Amount)
+	case o.Amount < 1 || o.Amount > maxTotal/coinop.Amount(o.Payments+o.warmUp()):
+		return invalid("amount is %v; %d payments and %d to warm up cannot come to more than %v", o.Amount, o.Payments, o.warmUp(), maxTotal)
 	case store.Default[o.Store] == nil:
 		return invalid("no store of this build is called %q", o.Store)
 	}
@@ -91,6 +92,9 @@ func (o *Options) capacity() int64 {
 	total, _ := o.Amount.Times(uint64(o.Payments + o.warmUp()))
 	return total.Sats() + 10_000
 }
+
+// maxTotal is what the faucet of a young chain can give in one piece.
+const maxTotal = 10 * coinop.BTC
 
 // fundingRoom is what a wallet has beside the channel's capacity, for fees.
 const fundingRoom = 100_000
@@ -171,23 +175,36 @@ func (b *bench) open(ctx context.Context) (err error) {
 	if _, err := b.node.Mine(1); err != nil {
 		return err
 	}
-	earns, err := b.payee.ask(ctx, question{Do: "earn", Rails: rails(b.Rail, "")})
+	earns, err := b.payee.ask(ctx, question{Do: "earn", Rails: b.rails("")})
 	if err != nil {
 		return err
 	}
 	stop := b.mine(ctx)
 	defer stop()
-	_, err = b.payer.ask(ctx, question{Do: "spend", Rails: rails(b.Rail, fmt.Sprintf("//%s@%s", earns.Key, earns.Addr)),
-		Capacity: b.capacity(), Amount: b.Amount, Peer: earns.Key, Addr: earns.Addr})
+	_, err = b.payer.ask(ctx, question{Do: "spend", Rails: b.rails(earns.Addr), Peer: earns.Addr, Echo: earns.Echo})
 	return err
 }
 
-// rails lists what must be open for a scheme, what it settles over first.
-func rails(scheme, at string) []string {
-	if scheme == "payword" {
-		return []string{"oneway:" + at, scheme + ":" + at}
+// rails lists what an end opens, what the rail settles over first. An end that
+// is to pay is told whom.
+func (b *bench) rails(payee string) []string {
+	at := func(scheme, earn, spend string) string {
+		if payee == "" {
+			return scheme + ":" + earn
+		}
+		return scheme + "://" + payee + spend
 	}
-	return []string{scheme + ":" + at}
+	oneway := at("oneway", "", fmt.Sprintf("?capacity=%dsat", b.capacity()))
+	switch b.Rail {
+	case "oneway":
+		return []string{oneway}
+	case "payword":
+		// The coin is the payment, and the credit what a channel of such coins
+		// can have at most.
+		coin := uint64(b.Amount)
+		return []string{oneway, at("payword", fmt.Sprintf("?max_credit=%dmsat", coin*payword.MaxGap), fmt.Sprintf("?coin=%dmsat", coin))}
+	}
+	return []string{at(b.Rail, "", "")}
 }
 
 func (b *bench) profile(name string) string {

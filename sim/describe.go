@@ -8,6 +8,7 @@ import (
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/message"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/spend"
@@ -35,7 +36,7 @@ func describe(what any) string {
 		return fmt.Sprintf("outcome %x %v", ev.ID, ev.Err)
 	case spend.Ask:
 		return fmt.Sprintf("ask %v %v", ev.Order.ID, ev.Order.Amount)
-	case step.Rang, step.Linked, oneway.Close, coinop.Order:
+	case step.Rang, step.Linked, oneway.Close, payword.Close, coinop.Order:
 		return fmt.Sprintf("%T %v", ev, ev)
 	}
 	return fmt.Sprintf("%T", what)
@@ -57,7 +58,18 @@ func forge(raw []byte, r *rand.Rand) []byte {
 		m.Entries[r.IntN(len(m.Entries))].Amount += more
 		m.Sig[r.IntN(64)] ^= byte(1 + r.IntN(255))
 		return m.Append(nil)
-	case oneway.Taken, oneway.Offer:
+	case payword.Coins:
+		switch r.IntN(3) {
+		case 0:
+			m.Word[r.IntN(32)] ^= byte(1 + r.IntN(255))
+		case 1:
+			m.Index = (m.Index + 1 + r.Uint64N(31)) % 32
+		case 2:
+			m.Epoch++
+			m.Commit = &payword.Commitment{Epoch: m.Epoch, Start: r.Uint64N(100), Root: m.Word}
+		}
+		return m.Append(nil)
+	case oneway.Taken, oneway.Offer, payword.Taken:
 		bad := slices.Clone(raw)
 		bad[18+r.IntN(len(bad)-18)] ^= byte(1 + r.IntN(255))
 		return bad

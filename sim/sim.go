@@ -62,14 +62,33 @@ type World struct {
 	fault      error
 }
 
-// A Bug is a mistake in the driver that the simulator must catch.
-type Bug int
+// A Bug is a mistake that the simulator must catch.
+type Bug struct {
+	SendBeforeCommit bool // effects in the wrong order
+	MapOrder         bool // effects in the order of a Go map
+	// Wrap puts something in the place of a core, which it may still use.
+	Wrap func(name string, core drive.Core) drive.Core
+}
 
-const (
-	NoBug            Bug = iota
-	SendBeforeCommit     // effects in the wrong order
-	MapOrder             // effects in the order of a Go map
-)
+// NoBug plants nothing.
+var NoBug Bug
+
+func (w *World) wrap(name string, core drive.Core) drive.Core {
+	if w.Bug.Wrap == nil {
+		return core
+	}
+	return w.Bug.Wrap(name, core)
+}
+
+// A Wrapper is a core in whose place another one stands.
+type Wrapper interface{ Unwrap() drive.Core }
+
+func unwrap(core drive.Core) drive.Core {
+	if w, ok := core.(Wrapper); ok {
+		return unwrap(w.Unwrap())
+	}
+	return core
+}
 
 // NewWorld returns an empty world.
 func NewWorld(seed uint64, f Faults) *World {
@@ -128,7 +147,7 @@ func (w *World) Add(name string, boot func(step.Reader) (*drive.Machine, error))
 }
 
 // Core returns a core of the machine as it is now.
-func (m *Machine) Core(name string) drive.Core { return m.cores.Core(name) }
+func (m *Machine) Core(name string) drive.Core { return unwrap(m.cores.Core(name)) }
 
 func (w *World) start(m *Machine) error {
 	disk, err := m.Disk.Recover()
@@ -210,12 +229,13 @@ func (w *World) step(m *Machine, e drive.Event) {
 			return
 		}
 	}
-	if w.Bug == SendBeforeCommit {
+	if w.Bug.SendBeforeCommit {
 		for _, p := range fx.Send {
 			(*hands)(&view{w, m}).Send(p)
 		}
+		fx.Send = nil
 	}
-	if w.Bug == MapOrder {
+	if w.Bug.MapOrder {
 		fx.Send = shuffledByMap(fx.Send)
 	}
 	err := drive.Carry((*hands)(&view{w, m}), fx)
@@ -253,11 +273,11 @@ func (w *World) memoryEqualsDisk(m *Machine) error {
 		return fmt.Errorf("it would not start from its disk: %w", err)
 	}
 	for _, name := range m.cores.Names() {
-		now, ok := m.cores.Core(name).(Durable)
+		now, ok := m.Core(name).(Durable)
 		if !ok {
 			continue
 		}
-		then, ok := again.Core(name).(Durable)
+		then, ok := unwrap(again.Core(name)).(Durable)
 		if !ok {
 			return fmt.Errorf("core %s would be lost by a restart", name)
 		}

@@ -10,28 +10,37 @@ import (
 
 // Worlds are the stories that can be run by seed.
 var Worlds = map[string]func(seed uint64, trace func(string), bug Bug) ([32]byte, error){
-	"oneway": playOneway,
+	"oneway":  play(NewOneway),
+	"payword": play(NewPayword),
 }
 
 // OrdersPerSeed is how many orders a seed's story has.
 const OrdersPerSeed = 30
 
-func playOneway(seed uint64, trace func(string), bug Bug) ([32]byte, error) {
-	o, err := NewOneway(seed, Rough)
-	if err != nil {
-		return [32]byte{}, err
+// A story is a world that can be played to its end.
+type story interface {
+	Trace(func(string))
+	Play(orders int) error
+	Transcript() [32]byte
+}
+
+func play[S story](open func(uint64, Faults, Bug) (S, error)) func(uint64, func(string), Bug) ([32]byte, error) {
+	return func(seed uint64, trace func(string), bug Bug) ([32]byte, error) {
+		s, err := open(seed, Rough, bug)
+		if err != nil {
+			return [32]byte{}, err
+		}
+		s.Trace(trace)
+		err = s.Play(OrdersPerSeed)
+		return s.Transcript(), err
 	}
-	o.Trace(trace)
-	o.Bug = bug
-	err = o.Play(OrdersPerSeed)
-	return o.Transcript(), err
 }
 
 // Seed runs a world twice and compares the transcripts, which catches map
 // order, hidden clocks and hidden randomness.
 func Seed(world string, seed uint64) error { return SeedWithBug(world, seed, NoBug) }
 
-// SeedWithBug is Seed with a mistake planted in the driver.
+// SeedWithBug is Seed with a mistake planted.
 func SeedWithBug(world string, seed uint64, bug Bug) error {
 	play, ok := Worlds[world]
 	if !ok {

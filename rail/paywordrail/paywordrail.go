@@ -148,12 +148,12 @@ func (c *payer) reuse(ctx context.Context, want payword.Proposal) (found bool, e
 		if err != nil {
 			return false, err
 		}
-		if err := c.add(ctx, id, p, p.Settle); err != nil {
+		have, node, state := p.Proposal, p.Payee.Node, p.Summary().State
+		if err := c.add(ctx, id, p, have.Settle); err != nil {
 			return false, err
 		}
-		have, state := p.Proposal, p.Summary().State
 		have.Number = want.Number
-		if p.Payee.Node == c.node && have == want && (state == "open" || state == "opening") {
+		if node == c.node && have == want && (state == "open" || state == "opening") {
 			c.id, found = id, true
 		}
 	}
@@ -221,29 +221,27 @@ func (c *payer) open(ctx context.Context, p payword.Proposal) error {
 	return c.add(ctx, c.id, core, p.Settle)
 }
 
+// propose sends the proposal until the payee answers it. The door lets other
+// rails' answers pass.
 func (c *payer) propose(ctx context.Context, p payword.Proposal) (a payword.Answer, err error) {
-	answers, id, node := make(chan payword.Message, 1), c.id, c.node
+	accepted, rejected := make(chan payword.Answer, 1), make(chan string, 1)
+	id, node := c.id, c.node
 	c.m.AddDoor(func(from keys.Public, msg message.Message) bool {
-		m, ok := msg.(payword.Message)
-		if !ok || from != node || m.Channel() != id || m.Core() != "" {
-			return false
+		switch msg := msg.(type) {
+		case payword.Accept:
+			return from == node && msg.ID == id && offer(accepted, msg.Answer)
+		case payword.Reject:
+			return from == node && msg.ID == id && offer(rejected, msg.Why)
 		}
-		select {
-		case answers <- m:
-		default: // answered already
-		}
-		return true
+		return false
 	})
 	for {
 		c.m.Send(c.node, payword.Open{ID: c.id, Proposal: p})
 		select {
-		case msg := <-answers:
-			switch msg := msg.(type) {
-			case payword.Accept:
-				return msg.Answer, nil
-			case payword.Reject:
-				return a, fmt.Errorf("the payee rejects the channel: %q", msg.Why)
-			}
+		case a := <-accepted:
+			return a, nil
+		case why := <-rejected:
+			return a, fmt.Errorf("the payee rejects the channel: %q", why)
 		case <-time.After(proposeAgain): // links lose messages
 		case <-ctx.Done():
 			return a, fmt.Errorf("no answer to the proposal of a channel: %w", ctx.Err())
@@ -251,6 +249,15 @@ func (c *payer) propose(ctx context.Context, p payword.Proposal) (a payword.Answ
 			return a, drive.ErrStopped
 		}
 	}
+}
+
+// offer gives v to whoever waits; a second answer is nobody's.
+func offer[T any](to chan<- T, v T) bool {
+	select {
+	case to <- v:
+	default:
+	}
+	return true
 }
 
 // pollOpen is how often waitOpen looks.

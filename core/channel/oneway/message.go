@@ -61,18 +61,12 @@ type Funded struct{ Terms Terms }
 // Ready tells the payer that tickets are taken from now on.
 type Ready struct{ ID ID }
 
-// A Ticket promises Total, of which tickets Base+1 to Seq made these orders.
-// Each ticket covers all before it; one that arrives late or twice does no
-// harm.
+// A Ticket promises Total, of which the tickets of the run made these orders.
 type Ticket struct {
-	ID      ID
-	Base    uint64 // the tickets that the payee is taken to have
-	Acked   uint64 // the tickets whose stamps the payer has; older ones may be forgotten
-	Seq     uint64
-	Total   coinop.Amount
-	Sizes   []int // how many orders each of tickets Base+1..Seq made
-	Entries []receipt.Entry
-	Sig     keys.Signature // over the closing transaction at Total
+	ID    ID
+	Total coinop.Amount
+	receipt.Run
+	Sig keys.Signature // over the closing transaction at Total
 }
 
 // Taken is the payee's stamp. Its root is over the orders of tickets From+1 to
@@ -120,16 +114,8 @@ func (m Taken) Append(b []byte) []byte  { return m.Stamped.Append(head(b, typeTa
 func (m Leave) Append(b []byte) []byte  { return head(b, typeLeave, m.ID) }
 
 func (m Ticket) Append(b []byte) []byte {
-	b = head(b, typeTicket, m.ID)
-	b = codec.AppendUint(b, m.Base)
-	b = codec.AppendUint(b, m.Base-m.Acked)
-	b = codec.AppendUint(b, m.Total)
-	b = codec.AppendUint(b, len(m.Sizes))
-	for _, n := range m.Sizes {
-		b = codec.AppendUint(b, n)
-	}
-	b = receipt.AppendEntries(b, m.Entries)
-	return append(b, m.Sig[:]...)
+	b = codec.AppendUint(head(b, typeTicket, m.ID), m.Total)
+	return append(m.Run.Append(b), m.Sig[:]...)
 }
 
 func (m Offer) Append(b []byte) []byte {
@@ -165,7 +151,9 @@ func Decode(b []byte) (Message, error) {
 	case typeReady:
 		m = Ready{id}
 	case typeTicket:
-		m = readTicket(r, id)
+		t := Ticket{ID: id, Total: r.Amount(), Run: receipt.ReadRun(r)}
+		r.Fill(t.Sig[:])
+		m = t
 	case typeTaken:
 		m = Taken{id, receipt.ReadStamped(r)}
 	case typeOffer:
@@ -181,33 +169,4 @@ func Decode(b []byte) (Message, error) {
 		return nil, fmt.Errorf("message type %d: %w", typ, err)
 	}
 	return m, nil
-}
-
-func readTicket(r *codec.Reader, id ID) Ticket {
-	t := Ticket{ID: id, Base: r.Uvarint()}
-	behind := r.Uvarint()
-	if behind > t.Base {
-		r.Fail(fmt.Errorf("ticket says %d of its first %d tickets are not stamped", behind, t.Base))
-	}
-	t.Acked = t.Base - behind
-	t.Total = r.Amount()
-	t.Sizes = make([]int, min(r.Int(MaxPending, "number of tickets"), r.Len()))
-	orders := 0
-	for i := range t.Sizes {
-		t.Sizes[i] = r.Int(MaxPending, "orders of a ticket")
-		orders += t.Sizes[i]
-		if t.Sizes[i] == 0 {
-			r.Fail(fmt.Errorf("ticket %d of %d has no orders", i, len(t.Sizes)))
-		}
-	}
-	t.Entries = receipt.ReadEntries(r)
-	r.Fill(t.Sig[:])
-	if r.Err() == nil && (len(t.Sizes) == 0 || orders != len(t.Entries) || orders > MaxPending) {
-		r.Fail(fmt.Errorf("ticket has %d orders and says %d; the limit is %d", len(t.Entries), orders, MaxPending))
-	}
-	if t.Base > t.Base+uint64(len(t.Sizes)) {
-		r.Fail(fmt.Errorf("ticket number %d is too large", t.Base))
-	}
-	t.Seq = t.Base + uint64(len(t.Sizes))
-	return t
 }

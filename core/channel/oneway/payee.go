@@ -15,10 +15,6 @@ import (
 	"coinop.dev/core/step"
 )
 
-// MaxStamps bounds the stamps a payee keeps for a payer that has not said it
-// has them. An honest payer has at most MaxPending orders without one.
-const MaxStamps = MaxPending
-
 // Payee is the earning end of a channel. Make one with NewPayee or LoadPayee.
 type Payee struct {
 	Terms
@@ -26,19 +22,19 @@ type Payee struct {
 	peer   string
 	prefix string
 	key    keys.Secret
-	stamp  keys.Stamp
 
 	state  state
 	seq    uint64
 	held   coinop.Amount
-	sig    keys.Signature    // of the payer, for the closing transaction at held
-	stamps []receipt.Stamped // oldest first
-	offer  Offer             // to close at, once Sig is set
+	sig    keys.Signature // of the payer, for the closing transaction at held
+	stamps receipt.Stamps
+	offer  Offer // to close at, once Sig is set
 
 	// What a restart asks for again, and what lives for one step.
 	status  watch.Status
 	told    bool
 	tickets []Ticket
+	signs   uint64 // signatures made since the start, for the summary
 }
 
 // NewPayee starts the earning end of a channel that a payer says it has funded.
@@ -50,7 +46,7 @@ func NewPayee(t Terms, node keys.Secret) (*Payee, error) {
 	}
 	p := newPayee(t, node)
 	switch {
-	case t.Payee.Node != node.Public() || t.Payee.Stamp != p.stamp.Public():
+	case t.Payee.Node != node.Public() || t.Payee.Stamp != node.Stamp(stampPurpose).Public():
 		return nil, errors.New("channel terms: the payee is another node")
 	case t.PayeeKey != p.key.Public():
 		return nil, errors.New("channel terms: the payee's funding key is another")
@@ -60,9 +56,10 @@ func NewPayee(t Terms, node keys.Secret) (*Payee, error) {
 
 func newPayee(t Terms, node keys.Secret) *Payee {
 	id := t.ID()
+	prefix := PayeeName(id) + "/"
 	return &Payee{
-		Terms: t, id: id, peer: t.PayerNode.PeerName(), prefix: PayeeName(id) + "/",
-		key: payeeKey(node, id), stamp: node.Stamp("oneway"),
+		Terms: t, id: id, peer: t.PayerNode.PeerName(), prefix: prefix, key: payeeKey(node, id),
+		stamps: receipt.NewStamps(prefix, id, t.Payee, node.Stamp(stampPurpose)),
 	}
 }
 
@@ -138,17 +135,17 @@ func (p *Payee) take(fx *step.Effects) {
 	}
 	for i := range p.tickets {
 		t := &p.tickets[i]
-		p.drop(t.Acked, fx)
+		p.stamps.Drop(t.Acked, fx)
 		base = min(base, t.Base)
 	}
 	if taken != nil {
-		p.stampOrders(from, taken, fx)
+		fx.Put = append(fx.Put, p.head())
+		p.stamps.Stamp(from, p.seq, p.held, taken, fx)
+		p.signs++
 	}
 	// The stamps the payer may have missed, then the new one.
-	for _, s := range p.stamps {
-		if s.From >= base {
-			fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: Taken{p.id, s}})
-		}
+	for _, s := range p.stamps.Since(base) {
+		fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: Taken{p.id, s}})
 	}
 }
 
@@ -158,19 +155,16 @@ func (p *Payee) run(tickets []Ticket) (taken []receipt.Entry) {
 	seq, held, last := p.seq, p.held, -1
 	for i := range tickets {
 		t := &tickets[i]
-		if t.Base > seq || t.Seq <= seq {
+		fresh, ok := t.After(seq)
+		if !ok {
 			continue // a gap, which the payer will fill, or nothing new
 		}
-		skip := 0
-		for _, n := range t.Sizes[:seq-t.Base] {
-			skip += n
-		}
-		sum, ok := receipt.Sum(t.Entries[skip:])
+		sum, ok := receipt.Sum(fresh)
 		total, fits := held.Add(sum)
-		if !ok || !fits || total != t.Total || total > p.Capacity || len(taken)+len(t.Entries)-skip > receipt.MaxEntries {
+		if !ok || !fits || total != t.Total || total > p.Capacity || len(taken)+len(fresh) > receipt.MaxEntries {
 			continue
 		}
-		taken = append(taken, t.Entries[skip:]...)
+		taken = append(taken, fresh...)
 		seq, held, last = t.Seq, total, i
 	}
 	if last < 0 || !p.signed(&tickets[last]) {
@@ -186,32 +180,6 @@ func (p *Payee) run(tickets []Ticket) (taken []receipt.Entry) {
 func (p *Payee) signed(t *Ticket) bool {
 	digest, err := p.sighash(t.Total, p.closingFee())
 	return err != nil || p.PayerKey.Verify(digest, t.Sig)
-}
-
-// stampOrders acknowledges the orders of tickets from+1 to seq.
-func (p *Payee) stampOrders(from uint64, taken []receipt.Entry, fx *step.Effects) {
-	s := receipt.Stamped{From: from, To: p.seq, Total: p.held}
-	b := &receipt.Batch{Channel: p.id, Payee: p.Payee, Entries: taken, Tree: receipt.NewTree(taken)}
-	s.Sign(p.stamp, p.id, b.Tree.Root())
-	b.Stamped = s
-	if len(p.stamps) == MaxStamps {
-		p.drop(p.stamps[0].To, fx) // its payer never said it has it, and never will
-	}
-	p.stamps = append(p.stamps, s)
-	fx.Put = append(fx.Put, p.head(), step.Record{Key: p.stampKey(s.To), Value: s.Append(nil)})
-	for i := range taken {
-		fx.Done = append(fx.Done, outcome(receipt.Paid{Batch: b, I: i}))
-	}
-}
-
-// drop forgets the stamps that the payer says it has.
-func (p *Payee) drop(acked uint64, fx *step.Effects) {
-	n := 0
-	for n < len(p.stamps) && p.stamps[n].To <= acked {
-		fx.Put = append(fx.Put, step.Record{Key: p.stampKey(p.stamps[n].To)})
-		n++
-	}
-	p.stamps = p.stamps[n:]
 }
 
 func (p *Payee) start(fx *step.Effects) {
@@ -321,6 +289,7 @@ func (p *Payee) publish(fx *step.Effects) {
 	if err != nil {
 		return
 	}
+	p.signs++
 	c, err := p.closed(total, fee, sig, p.key.Sign(digest))
 	if err != nil {
 		return
@@ -340,10 +309,7 @@ func (p *Payee) Claim() *wire.MsgTx {
 
 func (p *Payee) check() {
 	step.Assert(p.held <= p.Capacity, "oneway %v: holds %v of %v", p.id, p.held, p.Capacity)
-	step.Assert(len(p.stamps) <= MaxStamps, "oneway %v: %d stamps kept", p.id, len(p.stamps))
-	if n := len(p.stamps); n > 0 {
-		step.Assert(p.stamps[n-1].To == p.seq && p.stamps[n-1].Total == p.held, "oneway %v: stamped to %v, holds %v", p.id, p.stamps[n-1].Total, p.held)
-	}
+	p.stamps.Check(p.seq, p.held)
 }
 
 // Summary reads the channel. The payee risks what it holds and could not claim
@@ -352,11 +318,9 @@ func (p *Payee) Summary() Summary {
 	return Summary{
 		ID: p.id, State: p.state.String(), Capacity: p.Capacity, Paid: p.held,
 		AtRisk: p.held - min(p.held, p.Claimable(p.held)), Left: p.Capacity - p.held,
-		Tickets: p.seq, Depth: p.status.Depth, Tip: p.status.Tip, Expiry: p.Expiry,
+		Tickets: p.seq, Depth: p.status.Depth, Tip: p.status.Tip, Expiry: p.Expiry, Signatures: p.signs,
 	}
 }
-
-func (p *Payee) stampKey(seq uint64) string { return fmt.Sprintf("%ss/%016x", p.prefix, seq) }
 
 func (p *Payee) head() step.Record {
 	b := []byte{byte(p.state)}
@@ -377,49 +341,28 @@ func (p *Payee) termsRecord() step.Record {
 
 // Durable is everything the payee has on disk, for whoever wants to check it.
 func (p *Payee) Durable() []step.Record {
-	all := []step.Record{p.head(), p.termsRecord()}
-	for _, s := range p.stamps {
-		all = append(all, step.Record{Key: p.stampKey(s.To), Value: s.Append(nil)})
-	}
-	return all
+	return append([]step.Record{p.head(), p.termsRecord()}, p.stamps.Durable()...)
 }
 
 // LoadPayee reads a payee back.
 func LoadPayee(db step.Reader, id ID, node keys.Secret) (*Payee, error) {
 	prefix := PayeeName(id) + "/"
-	raw, err := db.Get(prefix + "terms")
+	var terms Terms
+	if err := codec.Record(db, prefix+"terms", func(r *codec.Reader) { terms = readTerms(r) }); err != nil {
+		return nil, err
+	}
+	p := newPayee(terms, node)
+	err := codec.Record(db, prefix+"head", func(r *codec.Reader) {
+		p.state = state(r.Int(int(shut), "state"))
+		p.seq, p.held = r.Uvarint(), r.Amount()
+		r.Fill(p.sig[:])
+		if r.Len() > 0 {
+			p.offer = Offer{ID: id, Total: r.Amount(), Fee: int64(r.Amount())}
+			r.Fill(p.offer.Sig[:])
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	r := codec.NewReader(raw)
-	terms := readTerms(r)
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("record %sterms: %w", prefix, err)
-	}
-	p := newPayee(terms, node)
-	if raw, err = db.Get(prefix + "head"); err != nil {
-		return nil, err
-	}
-	r = codec.NewReader(raw)
-	p.state = state(r.Int(int(shut), "state"))
-	p.seq, p.held = r.Uvarint(), r.Amount()
-	r.Fill(p.sig[:])
-	if r.Len() > 0 {
-		p.offer = Offer{ID: id, Total: r.Amount(), Fee: int64(r.Amount())}
-		r.Fill(p.offer.Sig[:])
-	}
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("record %shead: %w", prefix, err)
-	}
-	var fault error
-	err = db.Scan(prefix+"s/", func(_ string, value []byte) bool {
-		r := codec.NewReader(value)
-		p.stamps = append(p.stamps, receipt.ReadStamped(r))
-		fault = r.Close()
-		return fault == nil
-	})
-	if fault != nil {
-		return nil, fmt.Errorf("records %ss/: %w", prefix, fault)
-	}
-	return p, err
+	return p, p.stamps.Load(db)
 }

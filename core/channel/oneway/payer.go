@@ -15,24 +15,11 @@ import (
 	"coinop.dev/core/step"
 )
 
-const (
-	// MaxPending bounds the orders that are promised and not stamped. All of
-	// them fit one message (BOLT 8's 65,535 bytes), so one resend recovers
-	// everything.
-	MaxPending = 2048
-
-	// Keep is how many settled orders an end remembers, so that an order handed
-	// over again is answered with the same proof and not paid twice. It must
-	// be at least what a purse can have open.
-	Keep = 4096
-
-	resendAfter = 2 * step.Second
-)
+const resendAfter = 2 * step.Second
 
 // Why a payer does not take an order.
 var (
 	ErrFull    = errors.New("channel capacity is spent")
-	ErrBacklog = fmt.Errorf("%d orders wait for the payee's stamp; try again when it answers", MaxPending)
 	ErrNotOpen = errors.New("channel is not open")
 	// ErrNoStamp means the payee claimed an order's ticket on chain and never
 	// stamped it: it is paid, and the closing transaction is the only proof.
@@ -78,19 +65,6 @@ var stateNames = [...]string{"opening", "open", "closing", "closed"}
 
 func (s state) String() string { return stateNames[s] }
 
-// A ticket is the orders that one signature added.
-type ticket struct {
-	seq     uint64
-	total   coinop.Amount // after it
-	entries []receipt.Entry
-}
-
-// place is where an order is: in a stamped batch, or (batch nil) pending.
-type place struct {
-	batch *receipt.Batch
-	i     int
-}
-
 // Payer is the paying end of a channel. Make one with NewPayer or LoadPayer.
 type Payer struct {
 	Terms
@@ -104,22 +78,19 @@ type Payer struct {
 	funding *wire.MsgTx
 	feeRate tx.FeeRate // to close at
 
-	seq, acked       uint64 // last ticket signed, last ticket stamped
-	signed, ackedSum coinop.Amount
-	pending          []ticket
-	pendingOrders    int
-	stamped          []*receipt.Batch // oldest first
-	stampedOrders    int
-	where            map[coinop.OrderID]place
+	ledger receipt.Ledger
+
+	// promised is the ledger's total, and the orders of the step under way.
+	promised coinop.Amount
 
 	// What a restart asks for again, and what lives for one step.
 	status watch.Status
-	told   bool                       // the closing has been reported
-	final  bool                       // the closing is deep enough to stay
-	fresh  []receipt.Entry            // orders taken in this step
-	again  bool                       // this step should resend what is outstanding
-	since  step.Time                  // when the outstanding was first sent, or sent again
-	early  map[uint64]receipt.Stamped // stamps that wait for the one before, by From
+	told   bool            // the closing has been reported
+	final  bool            // the closing is deep enough to stay
+	fresh  []receipt.Entry // orders taken in this step
+	again  bool            // this step should resend what is outstanding
+	since  step.Time       // when the outstanding was first sent, or sent again
+	signs  uint64          // signatures made since the start, for the summary
 }
 
 // NewPayer starts the paying end of a channel whose funding transaction is
@@ -144,12 +115,10 @@ func NewPayer(t Terms, node keys.Secret, index uint64, funding *wire.MsgTx) (*Pa
 
 func newPayer(t Terms, key keys.Secret) *Payer {
 	id := t.ID()
+	prefix := PayerName(id) + "/"
 	return &Payer{
-		Terms: t, id: id, peer: t.Payee.Node.PeerName(), key: key,
-		prefix:  PayerPrefix + id.String() + "/",
-		feeRate: t.FeeRate,
-		where:   map[coinop.OrderID]place{},
-		early:   map[uint64]receipt.Stamped{},
+		Terms: t, id: id, peer: t.Payee.Node.PeerName(), prefix: prefix, key: key,
+		feeRate: t.FeeRate, ledger: receipt.NewLedger(prefix, id, t.Payee),
 	}
 }
 
@@ -231,10 +200,10 @@ func (p *Payer) isOpen() bool {
 // order takes an order, or answers at once if it is settled or cannot be paid.
 // A repeated order that is still pending is answered when it settles.
 func (p *Payer) order(o coinop.Order, fx *step.Effects) {
-	if at, known := p.where[o.ID]; known {
+	if at, known := p.ledger.Find(o.ID); known {
 		switch {
-		case at.batch != nil:
-			fx.Done = append(fx.Done, outcome(receipt.Paid{Batch: at.batch, I: at.i}))
+		case at.Batch != nil:
+			fx.Done = append(fx.Done, at.Batch.Outcome(at.I))
 		case p.final:
 			p.abandon(fx)
 		}
@@ -244,15 +213,14 @@ func (p *Payer) order(o coinop.Order, fx *step.Effects) {
 		fx.Done = append(fx.Done, step.Outcome{ID: o.ID.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.ID.String(), Err: err}})
 		return
 	}
-	p.signed += o.Amount
-	p.pendingOrders++
-	p.where[o.ID] = place{}
+	p.promised += o.Amount
+	p.ledger.Expect(o.ID)
 	p.fresh = append(p.fresh, receipt.Entry{Order: o.ID, Amount: o.Amount})
 }
 
 // prove answers for an order that is known, and never pays.
 func (p *Payer) prove(q coinop.Inquiry, fx *step.Effects) {
-	if _, known := p.where[q.Order]; known {
+	if _, known := p.ledger.Find(q.Order); known {
 		p.order(coinop.Order{ID: q.Order}, fx)
 		return
 	}
@@ -260,16 +228,16 @@ func (p *Payer) prove(q coinop.Inquiry, fx *step.Effects) {
 }
 
 func (p *Payer) refusal(o coinop.Order) error {
-	total, ok := p.signed.Add(o.Amount)
+	total, ok := p.promised.Add(o.Amount)
 	switch {
 	case !p.isOpen():
 		return fmt.Errorf("%w: it is %v, its funding has %d of %d confirmations", ErrNotOpen, p.state, p.status.Depth, p.MinDepth)
 	case o.Amount == 0:
 		return errors.New("the amount is zero")
 	case !ok || total > p.spendable():
-		return fmt.Errorf("%w: %v is left of %v", ErrFull, p.spendable()-min(p.signed, p.spendable()), p.Capacity)
-	case p.pendingOrders == MaxPending:
-		return ErrBacklog
+		return fmt.Errorf("%w: %v is left of %v", ErrFull, p.spendable()-min(p.promised, p.spendable()), p.Capacity)
+	case p.ledger.Full(len(p.fresh)):
+		return receipt.ErrBacklog
 	}
 	return nil
 }
@@ -285,21 +253,20 @@ func (p *Payer) sign(fx *step.Effects) {
 	if len(p.fresh) == 0 {
 		return
 	}
-	p.seq++
-	t := ticket{p.seq, p.signed, p.fresh}
-	p.pending = append(p.pending, t)
-	fx.Put = append(fx.Put, p.head(), step.Record{Key: p.ticketKey(t.seq), Value: t.record()})
+	p.ledger.Promise(p.promised, len(p.fresh), p.fresh, fx)
+	fx.Put = append(fx.Put, p.head())
 }
 
 // send offers the new ticket, or everything outstanding if that may be lost,
 // and asks to be woken in case this is lost too.
 func (p *Payer) send(now step.Time, fx *step.Effects) {
 	var m Message
-	if len(p.pending) == 1 && len(p.fresh) > 0 {
+	pending := len(p.ledger.Pending())
+	if pending == 1 && len(p.fresh) > 0 {
 		p.since = now // nothing was outstanding before
 	}
 	// New tickets must not put off the resending of one that was lost.
-	if p.again = p.again || len(p.pending) > 0 && now-p.since >= resendAfter; p.again {
+	if p.again = p.again || pending > 0 && now-p.since >= resendAfter; p.again {
 		p.since = now
 	}
 	switch {
@@ -307,11 +274,11 @@ func (p *Payer) send(now step.Time, fx *step.Effects) {
 		return
 	case p.state == opening && p.again:
 		m = Funded{p.Terms}
-	case len(p.pending) > 0 && p.again:
-		m = p.ticket(p.pending)
+	case pending > 0 && p.again:
+		m = p.ticket(true)
 	case len(p.fresh) > 0:
-		m = p.ticket(p.pending[len(p.pending)-1:])
-	case p.state == closing && p.again && len(p.pending) == 0:
+		m = p.ticket(false)
+	case p.state == closing && p.again && pending == 0:
 		offer, err := p.offer()
 		if err != nil {
 			return // nothing above dust: the refund will do
@@ -320,120 +287,41 @@ func (p *Payer) send(now step.Time, fx *step.Effects) {
 	default:
 		return
 	}
-	if len(p.pending) == 0 {
+	if pending == 0 {
 		p.since = now // an opening or an offer
 	}
 	fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: m})
 	fx.Wake = append(fx.Wake, step.Alarm{ID: "resend", At: p.since + resendAfter})
 }
 
-func (p *Payer) ticket(tickets []ticket) Ticket {
-	last := tickets[len(tickets)-1]
-	m := Ticket{ID: p.id, Base: tickets[0].seq - 1, Acked: p.acked, Seq: last.seq, Total: last.total, Entries: entries(tickets)}
-	for i := range tickets {
-		m.Sizes = append(m.Sizes, len(tickets[i].entries))
-	}
+// ticket signs the total, with the newest orders or all that have no stamp.
+func (p *Payer) ticket(all bool) Ticket {
+	m := Ticket{ID: p.id, Total: p.ledger.Total, Run: p.ledger.Run(all)}
 	if digest, err := p.sighash(m.Total, p.closingFee()); err == nil {
 		m.Sig = p.key.Sign(digest)
+		p.signs++
 	} // below dust there is nothing to claim yet, and so nothing to sign
 	return m
 }
 
-// taken settles the tickets that stamps cover. One that comes before its turn
-// waits for it; a stale, repeated or forged one changes nothing.
+// taken settles the tickets that a stamp covers.
 func (p *Payer) taken(s receipt.Stamped, fx *step.Effects) {
-	if s.From < p.acked || s.To > p.seq {
-		return
-	}
-	if len(p.early) < MaxStamps || s.From == p.acked {
-		p.early[s.From] = s
-	}
-	for {
-		next, ok := p.early[p.acked]
-		if !ok {
-			break
-		}
-		delete(p.early, p.acked)
-		p.settle(next, fx)
-	}
-	if len(p.pending) == 0 {
-		clear(p.early)
-	}
-}
-
-// settle checks a stamp whose turn it is and settles its orders.
-func (p *Payer) settle(s receipt.Stamped, fx *step.Effects) {
-	if s.To-s.From > uint64(len(p.pending)) {
-		return
-	}
-	n := int(s.To - s.From)
-	if s.Total != p.pending[n-1].total {
-		return
-	}
-	b := &receipt.Batch{Channel: p.id, Payee: p.Payee, Stamped: s, Entries: entries(p.pending[:n])}
-	b.Tree = receipt.NewTree(b.Entries)
-	if !s.Verify(p.Payee.Stamp, p.id, b.Tree.Root()) {
-		return
-	}
-	p.pending = append([]ticket(nil), p.pending[n:]...)
-	p.pendingOrders -= len(b.Entries)
-	p.acked, p.ackedSum = s.To, s.Total
-	p.remember(b)
-	fx.Put = append(fx.Put, step.Record{Key: p.stampKey(s.To), Value: s.Append(nil)})
-	for i := range b.Entries {
-		fx.Done = append(fx.Done, outcome(receipt.Paid{Batch: b, I: i}))
-	}
-	p.forget(fx)
-	fx.Put = append(fx.Put, p.head())
-	p.again = p.again || p.state == closing
-}
-
-func outcome(paid receipt.Paid) step.Outcome {
-	return step.Outcome{ID: paid.Entry().Order.Key(), Value: paid}
-}
-
-func entries(tickets []ticket) (all []receipt.Entry) {
-	n := 0
-	for i := range tickets {
-		n += len(tickets[i].entries)
-	}
-	all = make([]receipt.Entry, 0, n)
-	for i := range tickets {
-		all = append(all, tickets[i].entries...)
-	}
-	return all
-}
-
-func (p *Payer) remember(b *receipt.Batch) {
-	p.stamped = append(p.stamped, b)
-	p.stampedOrders += len(b.Entries)
-	for i := range b.Entries {
-		p.where[b.Entries[i].Order] = place{b, i}
-	}
-}
-
-// forget drops the oldest batches while the rest still hold Keep orders.
-func (p *Payer) forget(fx *step.Effects) {
-	n := 0
-	for n < len(p.stamped) && p.stampedOrders-len(p.stamped[n].Entries) >= Keep {
-		b := p.stamped[n]
+	settled, _ := p.ledger.Taken(s, fx)
+	for _, b := range settled {
 		for i := range b.Entries {
-			delete(p.where, b.Entries[i].Order)
+			fx.Done = append(fx.Done, b.Outcome(i))
 		}
-		for seq := b.Stamped.From + 1; seq <= b.Stamped.To; seq++ {
-			fx.Put = append(fx.Put, step.Record{Key: p.ticketKey(seq)})
-		}
-		fx.Put = append(fx.Put, step.Record{Key: p.stampKey(b.Stamped.To)})
-		p.stampedOrders -= len(b.Entries)
-		n++
 	}
-	p.stamped = p.stamped[n:]
+	if len(settled) > 0 {
+		fx.Put = append(fx.Put, p.head())
+		p.again = p.again || p.state == closing
+	}
 }
 
 // start publishes and watches the funding, on every start: both are harmless
 // to repeat.
 func (p *Payer) start(fx *step.Effects) {
-	if p.state == opening && p.seq == 0 {
+	if p.state == opening && p.ledger.Seq == 0 {
 		fx.Put = append(fx.Put, p.head(), p.termsRecord())
 	}
 	p.publishFunding(fx)
@@ -490,12 +378,12 @@ func (p *Payer) spent(s watch.Status, fx *step.Effects) {
 // transaction says of their tickets.
 func (p *Payer) abandon(fx *step.Effects) {
 	paid := p.closedBy(p.status.Spender).ToPayee
-	for _, t := range p.pending {
+	for _, t := range p.ledger.Pending() {
 		kind, cause := coinop.Unpaid, ErrAbandoned
-		if t.total.Sats() <= paid {
+		if t.Total.Sats() <= paid {
 			kind, cause = coinop.Pending, ErrNoStamp
 		}
-		for _, e := range t.entries {
+		for _, e := range t.Entries {
 			err := &coinop.Error{Kind: kind, Op: "pay " + e.Order.String(), Err: cause}
 			fx.Done = append(fx.Done, step.Outcome{ID: e.Order.Key(), Err: err})
 		}
@@ -518,13 +406,14 @@ func (p *Payer) close(c Close, fx *step.Effects) {
 // offer signs the closing transaction at what the payee holds. The fee may
 // take the payer's change and no more.
 func (p *Payer) offer() (Offer, error) {
-	change := (p.Capacity - p.ackedSum).Sats()
-	o := Offer{ID: p.id, Total: p.ackedSum, Fee: min(p.feeRate.For(closingVSize), change)}
+	change := (p.Capacity - p.ledger.Stamped).Sats()
+	o := Offer{ID: p.id, Total: p.ledger.Stamped, Fee: min(p.feeRate.For(closingVSize), change)}
 	digest, err := p.sighash(o.Total, o.Fee)
 	if err != nil {
 		return o, err
 	}
 	o.Sig = p.key.Sign(digest)
+	p.signs++
 	return o, nil
 }
 
@@ -544,16 +433,8 @@ func (t *Terms) closedBy(spender *wire.MsgTx) Closed {
 }
 
 func (p *Payer) check() {
-	step.Assert(p.ackedSum <= p.signed && p.signed <= p.Capacity, "oneway %v: stamped %v, signed %v of %v", p.id, p.ackedSum, p.signed, p.Capacity)
-	seq, total, orders := p.acked, p.ackedSum, 0
-	for i := range p.pending {
-		t := &p.pending[i]
-		seq++
-		step.Assert(t.seq == seq && t.total > total, "oneway %v: ticket %d to %v after %d to %v", p.id, t.seq, t.total, seq-1, total)
-		total = t.total
-		orders += len(t.entries)
-	}
-	step.Assert(seq == p.seq && total == p.signed && orders == p.pendingOrders, "oneway %v: %d tickets to %v, signed %d to %v", p.id, seq, total, p.seq, p.signed)
+	p.ledger.Check()
+	step.Assert(p.ledger.Total == p.promised && p.promised <= p.Capacity, "oneway %v: promised %v, tickets for %v, of %v", p.id, p.promised, p.ledger.Total, p.Capacity)
 }
 
 // Summary is what people ask of a channel end.
@@ -569,34 +450,25 @@ type Summary struct {
 	Depth    int32         `json:"depth"`
 	Tip      int32         `json:"tip"`
 	Expiry   int32         `json:"expiry"`
+
+	Signatures uint64 `json:"signatures"` // made since this end was loaded, stamps included
 }
 
 // Summary reads the channel. The payer risks what it promised without a stamp.
 func (p *Payer) Summary() Summary {
 	return Summary{
-		ID: p.id, State: p.state.String(), Capacity: p.Capacity, Paid: p.ackedSum,
-		Pending: p.signed - p.ackedSum, AtRisk: p.signed - p.ackedSum, Left: p.spendable() - p.signed,
-		Tickets: p.seq, Depth: p.status.Depth, Tip: p.status.Tip, Expiry: p.Expiry,
+		ID: p.id, State: p.state.String(), Capacity: p.Capacity, Paid: p.ledger.Stamped,
+		Pending: p.promised - p.ledger.Stamped, AtRisk: p.promised - p.ledger.Stamped, Left: p.spendable() - p.promised,
+		Tickets: p.ledger.Seq, Depth: p.status.Depth, Tip: p.status.Tip, Expiry: p.Expiry, Signatures: p.signs,
 	}
 }
 
 // Records. The head changes with every ticket; the terms never do.
 
-func (p *Payer) ticketKey(seq uint64) string { return fmt.Sprintf("%st/%016x", p.prefix, seq) }
-func (p *Payer) stampKey(seq uint64) string  { return fmt.Sprintf("%ss/%016x", p.prefix, seq) }
-
-func (t ticket) record() []byte {
-	return receipt.AppendEntries(codec.AppendUint(nil, t.total), t.entries)
-}
-
 func (p *Payer) head() step.Record {
 	b := []byte{byte(p.state)}
 	b = codec.AppendUint(b, int64(p.feeRate))
-	b = codec.AppendUint(b, p.seq)
-	b = codec.AppendUint(b, p.acked)
-	b = codec.AppendUint(b, p.signed)
-	b = codec.AppendUint(b, p.ackedSum)
-	return step.Record{Key: p.prefix + "head", Value: b}
+	return step.Record{Key: p.prefix + "head", Value: p.ledger.AppendHead(b)}
 }
 
 func (p *Payer) termsRecord() step.Record {
@@ -605,17 +477,9 @@ func (p *Payer) termsRecord() step.Record {
 	return step.Record{Key: p.prefix + "terms", Value: codec.AppendBytes(b, tx.Bytes(p.funding))}
 }
 
-// Durable is what the payer has on disk, less the orders of stamped tickets,
-// for whoever wants to check it.
-func (p *Payer) Durable() (all []step.Record) {
-	all = append(all, p.head(), p.termsRecord())
-	for _, b := range p.stamped {
-		all = append(all, step.Record{Key: p.stampKey(b.Stamped.To), Value: b.Stamped.Append(nil)})
-	}
-	for _, t := range p.pending {
-		all = append(all, step.Record{Key: p.ticketKey(t.seq), Value: t.record()})
-	}
-	return all
+// Durable is everything the payer has on disk, for whoever wants to check it.
+func (p *Payer) Durable() []step.Record {
+	return append([]step.Record{p.head(), p.termsRecord()}, p.ledger.Durable()...)
 }
 
 // FundingKey is the key of one channel that a machine funds. Each channel has
@@ -627,78 +491,27 @@ func FundingKey(node keys.Secret, index uint64) keys.Secret {
 // LoadPayer reads a payer back; node is this machine's key.
 func LoadPayer(db step.Reader, id ID, node keys.Secret) (*Payer, error) {
 	prefix := PayerName(id) + "/"
-	raw, err := db.Get(prefix + "terms")
+	var terms Terms
+	var index uint64
+	var funding []byte
+	err := codec.Record(db, prefix+"terms", func(r *codec.Reader) {
+		terms, index, funding = readTerms(r), r.Uvarint(), r.Bytes(tx.MaxSize, "funding transaction")
+	})
 	if err != nil {
 		return nil, err
-	}
-	r := codec.NewReader(raw)
-	terms, index := readTerms(r), r.Uvarint()
-	funding := r.Bytes(tx.MaxSize, "funding transaction")
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("record %sterms: %w", prefix, err)
 	}
 	p := newPayer(terms, FundingKey(node, index))
 	p.index = index
 	if p.funding, err = tx.Parse(funding); err != nil {
 		return nil, fmt.Errorf("record %sterms: %w", prefix, err)
 	}
-	if raw, err = db.Get(prefix + "head"); err != nil {
+	err = codec.Record(db, prefix+"head", func(r *codec.Reader) {
+		p.state, p.feeRate = state(r.Int(int(shut), "state")), tx.FeeRate(r.Int(int(tx.MaxFeeRate), "fee rate"))
+		p.ledger.ReadHead(r)
+		p.promised = p.ledger.Total
+	})
+	if err != nil {
 		return nil, err
 	}
-	r = codec.NewReader(raw)
-	p.state, p.feeRate = state(r.Int(int(shut), "state")), tx.FeeRate(r.Int(int(tx.MaxFeeRate), "fee rate"))
-	p.seq, p.acked, p.signed, p.ackedSum = r.Uvarint(), r.Uvarint(), r.Amount(), r.Amount()
-	if err := r.Close(); err != nil {
-		return nil, fmt.Errorf("record %shead: %w", prefix, err)
-	}
-	return p, p.loadTickets(db)
-}
-
-func (p *Payer) loadTickets(db step.Reader) error {
-	var fault error
-	var tickets []ticket
-	err := db.Scan(p.prefix+"t/", func(key string, value []byte) bool {
-		t := ticket{}
-		if _, fault = fmt.Sscanf(key[len(p.prefix)+2:], "%016x", &t.seq); fault != nil {
-			return false
-		}
-		r := codec.NewReader(value)
-		t.total, t.entries = r.Amount(), receipt.ReadEntries(r)
-		fault = r.Close()
-		tickets = append(tickets, t)
-		return fault == nil
-	})
-	if err == nil && fault == nil {
-		err = db.Scan(p.prefix+"s/", func(key string, value []byte) bool {
-			r := codec.NewReader(value)
-			s := receipt.ReadStamped(r)
-			fault = r.Close()
-			n := int(s.To - s.From)
-			if fault == nil && (n > len(tickets) || tickets[0].seq != s.From+1) {
-				fault = fmt.Errorf("stamp of tickets %d to %d without them", s.From+1, s.To)
-			}
-			if fault != nil {
-				return false
-			}
-			b := &receipt.Batch{Channel: p.id, Payee: p.Payee, Stamped: s, Entries: entries(tickets[:n])}
-			b.Tree = receipt.NewTree(b.Entries)
-			p.remember(b)
-			tickets = tickets[n:]
-			return true
-		})
-	}
-	if err != nil {
-		return err
-	}
-	if fault != nil {
-		return fmt.Errorf("records %s: %w", p.prefix, fault)
-	}
-	p.pending = tickets
-	for _, t := range tickets {
-		p.pendingOrders += len(t.entries)
-		for _, e := range t.entries {
-			p.where[e.Order] = place{}
-		}
-	}
-	return nil
+	return p, p.ledger.Load(db)
 }

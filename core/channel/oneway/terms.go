@@ -167,9 +167,12 @@ func Consider(p Proposal, policy Policy, node keys.Secret, tip int32) (Answer, e
 		PayeeKey:    key.Public(),
 		PayeeScript: tx.P2WPKH(PayoutKey(node).Public()),
 		MinDepth:    policy.MinDepth,
-		Payee:       receipt.Bind(node, id, node.Stamp("oneway").Public()),
+		Payee:       receipt.Bind(node, id, node.Stamp(stampPurpose).Public()),
 	}, nil
 }
+
+// stampPurpose names the stamp key of all one-way channels of a node.
+const stampPurpose = "oneway"
 
 func payeeKey(node keys.Secret, id ID) keys.Secret { return node.Derive("oneway/payee/" + id.String()) }
 

@@ -27,6 +27,10 @@ const (
 
 	resendAfter = 2 * step.Second
 	retryAfter  = 30 * step.Second
+
+	// askAfter is how soon a stamp that leaves a gap makes the payer send all
+	// again: not at once, or a payee could make it do nothing else.
+	askAfter = 100 * step.Millisecond
 )
 
 // Why a payer does not take an order.
@@ -178,6 +182,8 @@ func (p *Payer) Step(in step.Input) step.Effects {
 		switch ev := event.(type) {
 		case coinop.Order:
 			p.order(ev, &fx)
+		case coinop.Inquiry:
+			p.prove(ev, &fx)
 		case Tick:
 			p.tick(ev, &fx)
 		case Close:
@@ -222,6 +228,8 @@ func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
 		switch msg := ev.Msg.(type) {
 		case coinop.Order:
 			p.order(msg, fx)
+		case coinop.Inquiry:
+			p.prove(msg, fx)
 		case Tick:
 			p.tick(msg, fx)
 		case step.Outcome:
@@ -253,21 +261,30 @@ func (p *Payer) order(o coinop.Order, fx *step.Effects) {
 	}
 }
 
+// prove answers for an order that is known, and never pays.
+func (p *Payer) prove(q coinop.Inquiry, fx *step.Effects) {
+	if _, known := p.where[q.Order]; known {
+		p.order(coinop.Order{ID: q.Order}, fx)
+		return
+	}
+	fx.Done = append(fx.Done, step.Outcome{ID: q.Order.Key(), Err: &coinop.Error{Kind: coinop.Refused, Op: "prove " + q.Order.String(), Err: coinop.ErrForgotten}})
+}
+
 func (p *Payer) tick(t Tick, fx *step.Effects) {
 	// A number of coins past all bitcoin becomes an amount past all credit.
 	n := min(t.Coins, p.maxTotal())
 	p.ask(ask{Entry: receipt.Entry{Order: t.Session, Amount: p.worth(n)}, tick: true}, fx)
 }
 
-// ask takes an order or tick now, or lets it wait for the settlement that is
-// under way, or refuses it.
+// ask takes an order or tick now, or lets it wait for the settlement that will
+// make room, or refuses it.
 func (p *Payer) ask(a ask, fx *step.Effects) {
 	err := p.refusal(a.Amount)
 	switch {
 	case err != nil:
 	case len(p.waiting) == 0 && p.fits(a.Amount):
 		p.take(a)
-	case p.owed == 0:
+	case !p.settling():
 		err = p.noCredit(a.Amount)
 	default:
 		err = p.wait(a)
@@ -300,6 +317,10 @@ func (p *Payer) refusal(amount coinop.Amount) error {
 func (p *Payer) noCredit(amount coinop.Amount) error {
 	return fmt.Errorf("%w: %d coins of %v asked, %d of %d are unsettled", ErrCredit, amount/p.Coin, p.Coin, p.total-p.settled, p.Credit)
 }
+
+// settling reports whether a settlement is under way, or will be once what is
+// promised is stamped.
+func (p *Payer) settling() bool { return p.owed > 0 || p.total-p.settled >= p.Every }
 
 func (p *Payer) fits(amount coinop.Amount) bool {
 	return p.total+uint64(amount/p.Coin) <= p.settled+p.Credit
@@ -355,7 +376,7 @@ func (p *Payer) drain(fx *step.Effects) {
 		case err == nil && p.fits(a.Amount):
 			p.take(a)
 			continue
-		case err == nil && p.owed == 0:
+		case err == nil && !p.settling():
 			err = p.noCredit(a.Amount)
 		}
 		if err == nil {

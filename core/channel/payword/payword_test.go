@@ -125,6 +125,12 @@ func TestPayAndProve(t *testing.T) {
 	if len(again.Done) != 1 || string(again.Done[0].Value.(receipt.Paid).Proof()) != string(proof) || len(again.Put) != 0 {
 		t.Fatalf("asked again: %+v", again)
 	}
+	if fx := h.pay(coinop.Inquiry{Order: order(1, 3).ID}); len(fx.Done) != 1 || string(fx.Done[0].Value.(receipt.Paid).Proof()) != string(proof) {
+		t.Fatalf("asked for the proof: %+v", fx)
+	}
+	if fx := h.pay(coinop.Inquiry{Order: order(77, 1).ID}); len(fx.Done) != 1 || len(fx.Put) != 0 || !errors.Is(fx.Done[0].Err, coinop.ErrForgotten) {
+		t.Fatalf("asked for a proof that never was: %+v", fx)
+	}
 	if fx := h.pay(order(3, 1)); fx.Send[0].Msg.(Coins).Commit != nil {
 		t.Error("the commitment is sent again")
 	}
@@ -287,11 +293,15 @@ func TestRefusals(t *testing.T) {
 	h.wants(h.pay(order(1, 26)), order(1, 26).ID.Key(), ErrCredit)
 	h.wants(h.pay(Tick{coinop.OrderID{9}, 0}), MeterID(coinop.OrderID{9}), ErrNotCoin)
 	h.wants(h.pay(Tick{coinop.OrderID{9}, 1 << 63}), MeterID(coinop.OrderID{9}), ErrCredit)
-	h.pay(order(1, 25))
-	h.wants(h.pay(order(2, 1)), order(2, 1).ID.Key(), ErrCredit)
-	h.answer(h.reach(h.pay(step.Linked{}))) // a settlement is under way now
+	h.pay(order(1, 9))
+	h.wants(h.pay(order(2, 17)), order(2, 17).ID.Key(), ErrCredit)
+	h.pay(order(3, 16))
+	if fx := h.pay(order(1000, 1)); len(fx.Done) != 0 || h.payer.Summary().Waiting != 1 {
+		t.Fatalf("a settlement will come with the next stamp: %+v", fx.Done)
+	}
+	h.answer(h.reach(h.pay(step.Linked{}))) // now it is under way
 	h.wants(h.pay(order(2, 26)), order(2, 26).ID.Key(), ErrCredit)
-	for i := range MaxWaiting {
+	for i := 1; i < MaxWaiting; i++ {
 		if fx := h.pay(order(1000+i, 1)); len(fx.Done) != 0 {
 			t.Fatalf("order %d: %+v", i, fx.Done)
 		}
@@ -304,11 +314,14 @@ func TestRefusals(t *testing.T) {
 	if fx := h.settled(1, 10); len(fx.Done) != 0 || h.payer.Summary().Waiting != MaxWaiting-10 {
 		t.Errorf("%+v: %+v", h.payer.Summary(), fx.Done)
 	}
-	// After it no other is due, as nothing is stamped, so nobody is left waiting.
-	if fx := h.settled(2, 10); len(fx.Done) != MaxWaiting-20 || h.payer.Summary().Waiting != 0 {
+	// After it no other is due, as nothing is stamped; but it will be.
+	if fx := h.settled(2, 10); len(fx.Done) != 0 || h.payer.Summary().Waiting != MaxWaiting-20 {
 		t.Errorf("%+v: %d outcomes", h.payer.Summary(), len(fx.Done))
 	}
-	if len(h.payer.where) != 1+20 {
+	if fx := h.pay(Close{}); len(fx.Done) != MaxWaiting-20 || h.payer.Summary().Waiting != 0 {
+		t.Errorf("closing: %+v: %d outcomes", h.payer.Summary(), len(fx.Done))
+	}
+	if len(h.payer.where) != 2+20 {
 		t.Errorf("knows %d orders", len(h.payer.where))
 	}
 }

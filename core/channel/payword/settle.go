@@ -108,7 +108,7 @@ func (p *Payer) check() {
 	step.Assert(p.settled+p.owed <= p.ackedTotal && p.ackedTotal <= p.total && p.total <= p.settled+p.Credit,
 		"payword %v: settled %d, settling %d, stamped %d, promised %d, credit %d", p.id, p.settled, p.owed, p.ackedTotal, p.total, p.Credit)
 	step.Assert(p.commit.Start+p.chain.Index() == p.total, "payword %v: chain is at %d+%d, promised %d", p.id, p.commit.Start, p.chain.Index(), p.total)
-	step.Assert(len(p.waiting) == 0 || p.owed > 0 && len(p.waiting) <= MaxWaiting, "payword %v: %d orders wait for %d coins", p.id, len(p.waiting), p.owed)
+	step.Assert(len(p.waiting) == 0 || p.settling() && len(p.waiting) <= MaxWaiting, "payword %v: %d orders wait for %d coins", p.id, len(p.waiting), p.owed)
 	seq, total, orders := p.acked, p.ackedTotal, 0
 	for i := range p.pending {
 		t := &p.pending[i]

@@ -41,7 +41,7 @@ func entries(tickets []ticket) (all []receipt.Entry) {
 // stamp changes nothing; a missing one is asked for again by resending.
 func (p *Payer) taken(s receipt.Stamped, fx *step.Effects) {
 	if s.From > p.acked && s.To <= p.seq {
-		p.again = true
+		p.again = p.again || p.now >= p.sent+askAfter
 		return
 	}
 	if s.From != p.acked || s.To > p.seq || s.To-s.From > uint64(len(p.pending)) {

@@ -23,7 +23,7 @@
 //   - payer: settled+owed ≤ acked ≤ total ≤ settled+Credit, in coins; total is
 //     the chain's start and index; pending tickets are consecutive and their
 //     orders add up to total − acked; an order waits only while a settlement is
-//     under way.
+//     under way or coming.
 //   - payee: settled ≤ total ≤ settled+Credit, and total is proved by the
 //     commitment and the word it keeps.
 //   - an order is in at most one ticket; settlement k is counted once, after

@@ -1,0 +1,195 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"coinop.dev"
+)
+
+// TestMain lets this binary be an end, as cmd/coinop is.
+func TestMain(m *testing.M) {
+	if os.Getenv("COINOP_LAB_END") != "" {
+		if err := End(context.Background(), os.Stdin, os.Stdout); err != nil {
+			os.Stderr.WriteString(err.Error())
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func run(t *testing.T, o Options) (Result, uint64) {
+	t.Helper()
+	t.Setenv("COINOP_LAB_END", "1")
+	o.Fill()
+	o.Command = []string{os.Args[0]}
+	o.Dir = t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	last := uint64(0)
+	r, err := Run(ctx, o, func(done uint64) { last = done })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(o.Dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+	return r, last
+}
+
+func TestRunOnStores(t *testing.T) {
+	for _, store := range []string{"mem", "pebble", "bbolt"} {
+		t.Run(store, func(t *testing.T) {
+			r, _ := run(t, Options{Store: store, Payments: 300, Concurrency: 50})
+			switch {
+			case !r.Conserved:
+				t.Errorf("not conserved: %+v", r)
+			case r.PaidMsat != coinop.Amount(300+100)*10*coinop.Sat:
+				t.Errorf("paid %v", r.PaidMsat)
+			case *r.Pps <= 0 || *r.P50Ms <= 0 || *r.P99Ms < *r.P50Ms || *r.CPUMs <= 0 || *r.WireBytes < 17:
+				t.Errorf("impossible figures: %+v", r)
+			case *r.Signatures <= 0 || *r.Signatures > 2:
+				t.Errorf("%v signatures a payment", *r.Signatures)
+			case *r.FeeMsatPerPayment <= 0 || *r.FinalityMs <= 0:
+				t.Errorf("fee %v, finality %v", *r.FeeMsatPerPayment, *r.FinalityMs)
+			case (store == "mem") != (*r.Fsyncs == 0):
+				t.Errorf("%v fsyncs on %s", *r.Fsyncs, store)
+			case r.LatencyRatio != nil:
+				t.Error("a ratio that says nothing of payments in flight together")
+			}
+		})
+	}
+}
+
+func TestOneByOne(t *testing.T) {
+	r, _ := run(t, Options{Payments: 50, Concurrency: 1})
+	if *r.Signatures != 2 || *r.PerRound != 1 {
+		t.Errorf("%v signatures and %v events a commit; a payment alone takes a ticket and a stamp", *r.Signatures, *r.PerRound)
+	}
+	if r.LatencyRatio == nil || r.CPURatio == nil || *r.LatencyRatio <= 1 {
+		t.Errorf("ratios %v %v", r.LatencyRatio, r.CPURatio)
+	}
+}
+
+// Whoever reads the JSON finds every field, and null where there is no figure.
+func TestFields(t *testing.T) {
+	raw, err := json.Marshal(Result{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range strings.Fields(`rail store link hops payments concurrency conserved`) {
+		if _, there := fields[name]; !there {
+			t.Errorf("no field %s", name)
+		}
+	}
+	for _, name := range strings.Fields(`pps p50_ms p99_ms cpu_ms_per_payment payer_cpu_ms_per_payment payee_cpu_ms_per_payment
+		disk_bytes_per_payment fsyncs_per_payment wire_bytes_per_payment signatures_per_payment rss_mib payer_rss_mib
+		fee_msat_per_payment finality_ms sign_us verify_us stamp_sign_us stamp_verify_us fsync_us round_trip_us`) {
+		if v, there := fields[name]; !there || v != nil {
+			t.Errorf("field %s is %v, there %v; it must be null", name, v, there)
+		}
+	}
+}
+
+// The format is the one of golang.org/design/14313-benchmark-format.
+func TestBenchLine(t *testing.T) {
+	var b bytes.Buffer
+	WriteBench(&b, &Result{Rail: "oneway", Store: "pebble", Payments: 300, Concurrency: 1000, Pps: figure(20_000), Fsyncs: figure(0.01)})
+	line := b.String()
+	words := strings.Fields(line)
+	if !regexp.MustCompile(`^BenchmarkLab/rail=oneway/store=pebble/c=1000-\d+$`).MatchString(words[0]) || words[1] != "300" || !strings.HasSuffix(line, "\n") {
+		t.Fatalf("%q", line)
+	}
+	if len(words)%2 != 0 || !slices.Contains(words, "ns/op") || !slices.Contains(words, "fsyncs/op") || slices.Contains(words, "p50-ns") {
+		t.Errorf("%q", line)
+	}
+	for i := 2; i < len(words); i += 2 {
+		if _, err := strconv.ParseFloat(words[i], 64); err != nil {
+			t.Errorf("%q is not a number", words[i])
+		}
+	}
+	if words[2] != "50000" || words[3] != "ns/op" {
+		t.Errorf("%q", line)
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b bytes.Buffer
+	WriteTable(&b, []Result{{Rail: "oneway", Concurrency: 1000, Pps: figure(20_000)}, {Pps: figure(21_000)}})
+	for _, want := range []string{"payments/s", "20000", "21000", "≥ 5,000", "–", "conserved"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table has no %q:\n%s", want, &b)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for name, o := range map[string]Options{
+		"hops":     {Hops: 2},
+		"payments": {Payments: -1},
+		"too many": {Concurrency: MaxConcurrency + 1},
+		"amount":   {Amount: coinop.BTC},
+		"store":    {Store: "paper"},
+		"rail":     {Rail: "railway"},
+	} {
+		o.Fill()
+		if err := o.Check(); !errors.Is(err, coinop.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// An end that dies says why, and its partner is not left behind.
+func TestAnEndThatFails(t *testing.T) {
+	o := Options{Command: []string{"/bin/sh", "-c", "echo no disk >&2; exit 1"}}
+	o.Fill()
+	_, err := Run(t.Context(), o, func(uint64) {})
+	if err == nil || !strings.Contains(err.Error(), "no disk") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnEndStopsWithItsInput(t *testing.T) {
+	done := make(chan error, 1)
+	go func() {
+		done <- End(t.Context(), strings.NewReader("{\"do\":\"sing\"}\n"), &bytes.Buffer{})
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	for _, v := range []uint64{0, 1, 127, 128, 255, 256, 257, 999, 1 << 20, 1<<40 + 12345, 1<<63 - 1} {
+		got := uint64(value(bucket(v)))
+		if off := max(got, v) - min(got, v); off > v/128 {
+			t.Errorf("%d is kept as %d", v, got)
+		}
+	}
+	h := new(histogram)
+	for i := range 1000 {
+		h.add(time.Duration(i) * time.Microsecond)
+	}
+	if p50 := h.quantile(0.5); p50 < 495*time.Microsecond || p50 > 505*time.Microsecond {
+		t.Errorf("p50 %v", p50)
+	}
+}

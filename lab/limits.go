@@ -1,0 +1,81 @@
+package lab
+
+import (
+	"crypto/rand"
+	"os"
+	"slices"
+	"time"
+
+	"coinop.dev/core/keys"
+)
+
+// Limits are what this computer can do at best, timed in the payer's process
+// after the workload: medians of single calls, in microseconds.
+type Limits struct {
+	SignUs        *float64 `json:"sign_us"`   // ECDSA, as tickets
+	VerifyUs      *float64 `json:"verify_us"` // ECDSA
+	StampSignUs   *float64 `json:"stamp_sign_us"`
+	StampVerifyUs *float64 `json:"stamp_verify_us"`
+	FsyncUs       *float64 `json:"fsync_us"`      // of 256 bytes more in a file on the store's disk
+	RoundTripUs   *float64 `json:"round_trip_us"` // of 128 bytes between the two processes, sealed
+}
+
+const (
+	limitCalls    = 300
+	limitRecord   = 256
+	limitMessage  = 128
+	limitWarmUp   = limitCalls / 10
+	microsPerNano = 1e-3
+)
+
+func (e *end) limits() (*Limits, error) {
+	key, err := keys.NewSecret(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	public, stamp, digest := key.Public(), key.Stamp("lab"), keys.Digest("coinop/lab")
+	sig, mark := key.Sign(digest), stamp.Sign(digest[:])
+	l := &Limits{
+		SignUs:        median(func() error { key.Sign(digest); return nil }),
+		VerifyUs:      median(func() error { public.Verify(digest, sig); return nil }),
+		StampSignUs:   median(func() error { stamp.Sign(digest[:]); return nil }),
+		StampVerifyUs: median(func() error { stamp.Public().Verify(digest[:], mark); return nil }),
+	}
+	f, err := os.CreateTemp(e.dir, "fsync-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	record := make([]byte, limitRecord)
+	l.FsyncUs = median(func() error {
+		if _, err := f.Write(record); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	l.RoundTripUs = median(func() error {
+		if err := e.echo.Send(record[:limitMessage]); err != nil {
+			return err
+		}
+		_, err := e.echo.Recv()
+		return err
+	})
+	return l, nil
+}
+
+// median times single calls; a call that fails leaves nothing to say.
+func median(call func() error) *float64 {
+	took := make([]time.Duration, 0, limitCalls)
+	for i := range limitWarmUp + limitCalls {
+		begin := time.Now()
+		if call() != nil {
+			return nil
+		}
+		if i >= limitWarmUp {
+			took = append(took, time.Since(begin))
+		}
+	}
+	slices.Sort(took)
+	return figure(float64(took[len(took)/2]) * microsPerNano)
+}
