@@ -57,6 +57,7 @@ var scenarios = map[string]scenario{
 const (
 	demoFunds    = 10_000_000 // satoshi the faucet gives the buyer
 	demoCapacity = 5_000_000 * coinop.Sat
+	demoCredit   = 4000 * coinop.Sat // of the hash-chain rail, between settlements
 	demoInFlight = 64
 	demoPage     = "127.0.0.1:8402"
 	// demoOpen, demoClose and demoDrain bound the phases around the paying.
@@ -223,7 +224,7 @@ func (d *demo) open(ctx context.Context) error {
 	d.seller = demoMachine{name: "seller", config: Config{Name: "seller", Data: filepath.Join(d.dir, "seller"), Listen: "127.0.0.1:0", Rails: []string{"oneway:"}}}
 	d.buyer = demoMachine{name: "buyer", config: Config{Name: "buyer", Data: filepath.Join(d.dir, "buyer")}}
 	if d.demoOptions.rail == "payword" {
-		d.seller.config.Rails = append(d.seller.config.Rails, "payword:")
+		d.seller.config.Rails = append(d.seller.config.Rails, fmt.Sprintf("payword:?max_credit=%dsat", demoCredit.Sats()))
 	}
 	d.seller.config.Sell = append(d.seller.config.Sell, struct {
 		Item  string        `toml:"item"`
@@ -249,7 +250,7 @@ func (d *demo) open(ctx context.Context) error {
 	at := fmt.Sprintf("://%v@%s", d.seller.station.key.Public(), d.seller.station.addr)
 	d.buyer.config.Rails = []string{fmt.Sprintf("oneway%s?capacity=%dsat", at, demoCapacity.Sats())}
 	if d.demoOptions.rail == "payword" {
-		d.buyer.config.Rails = append(d.buyer.config.Rails, fmt.Sprintf("payword%s?coin=%dmsat", at, uint64(d.coin())))
+		d.buyer.config.Rails = append(d.buyer.config.Rails, fmt.Sprintf("payword%s?coin=%dmsat&credit=%dsat", at, uint64(d.item.Price), demoCredit.Sats()))
 	}
 	// Opening waits for a confirmation, so blocks must come meanwhile.
 	mining, stop := context.WithCancel(ctx)
@@ -261,12 +262,6 @@ func (d *demo) open(ctx context.Context) error {
 	d.channel, err = d.terms(ctx)
 	d.note(page.Good, fmt.Sprintf("a channel of %v is open; it is funded by %v", d.channel.Capacity, d.channel.Point.Hash))
 	return err
-}
-
-// coin is what one coin of a hash chain is worth: a payment is a whole number
-// of them.
-func (d *demo) coin() coinop.Amount {
-	return d.item.Price
 }
 
 func (d *demo) start(m *demoMachine) error {
