@@ -11,6 +11,7 @@ type counts struct {
 	User, Sys  *float64 `json:",omitempty"` // processor time in microseconds
 	DiskBytes  *uint64  `json:",omitempty"` // that the kernel sent to disk for the process
 	RSS, Peak  *uint64  `json:",omitempty"` // bytes of memory, now and at most
+	Private    *uint64  `json:",omitempty"` // of RSS, what is not the program's file
 	Store      *store.Counts
 	Wire       link.Counts
 	Signatures *uint64

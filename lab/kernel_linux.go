@@ -16,6 +16,7 @@ func readKernel() (c counts) {
 	}
 	c.DiskBytes = field("/proc/self/io", "write_bytes:", 1)
 	c.RSS = field("/proc/self/status", "VmRSS:", 1<<10)
+	c.Private = field("/proc/self/status", "RssAnon:", 1<<10)
 	c.Peak = field("/proc/self/status", "VmHWM:", 1<<10)
 	return c
 }

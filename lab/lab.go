@@ -57,6 +57,13 @@ type Options struct {
 	Command []string
 }
 
+// Fill sets what is not said.
+func (o *Options) Fill() {
+	o.Rail, o.Store = cmp.Or(o.Rail, "oneway"), cmp.Or(o.Store, "pebble")
+	o.Payments, o.Concurrency, o.Hops = cmp.Or(o.Payments, 20_000), cmp.Or(o.Concurrency, 1000), cmp.Or(o.Hops, 1)
+	o.Amount = cmp.Or(o.Amount, 10*coinop.Sat)
+}
+
 // Check reports what cannot be measured, before anything is started.
 func (o *Options) Check() error {
 	invalid := func(format string, args ...any) error {
@@ -349,11 +356,4 @@ func (b *bench) fees(id chainhash.Hash, seen map[chainhash.Hash]bool) (sum int64
 		sum += before
 	}
 	return sum, nil
-}
-
-// Fill sets what is not said.
-func (o *Options) Fill() {
-	o.Rail, o.Store = cmp.Or(o.Rail, "oneway"), cmp.Or(o.Store, "pebble")
-	o.Payments, o.Concurrency, o.Hops = cmp.Or(o.Payments, 20_000), cmp.Or(o.Concurrency, 1000), cmp.Or(o.Hops, 1)
-	o.Amount = cmp.Or(o.Amount, 10*coinop.Sat)
 }

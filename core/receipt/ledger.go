@@ -208,6 +208,12 @@ func (l *Ledger) forget(fx *step.Effects) (forgotten []Settled) {
 	return forgotten
 }
 
+// Known is how many orders the ledger can answer for.
+func (l *Ledger) Known() int { return len(l.where) }
+
+// Kept is how many stamped entries the ledger remembers.
+func (l *Ledger) Kept() int { return l.kept }
+
 // Remembered is the batches that are kept, oldest first.
 func (l *Ledger) Remembered() []Settled { return l.batches }
 

@@ -67,6 +67,9 @@ func (s *Stamps) Since(base uint64) []Stamped {
 	return nil
 }
 
+// Len is how many stamps are kept.
+func (s *Stamps) Len() int { return len(s.list) }
+
 // Check asserts that the last stamp is for what is held.
 func (s *Stamps) Check(seq uint64, total coinop.Amount) {
 	step.Assert(len(s.list) <= MaxStamps, "%s: %d stamps kept", s.prefix, len(s.list))

@@ -74,10 +74,13 @@ func (p *Period) parseISO(text string) error {
 	}
 	if len(parts) == 2 {
 		var y, mo, d, h, mi, s int
-		if n, err := fmt.Sscanf(parts[0], "%4d-%2d-%2dT%2d:%2d:%2dZ", &y, &mo, &d, &h, &mi, &s); n != 6 || err != nil || mo < 1 || mo > 12 || d < 1 || d > 31 || h > 23 || mi > 59 || s > 60 {
+		if n, err := fmt.Sscanf(parts[0], "%4d-%2d-%2dT%2d:%2d:%2dZ", &y, &mo, &d, &h, &mi, &s); n != 6 || err != nil {
 			return bad
 		}
 		p.start = days(y, mo, d)*step.Day + step.Time(h)*step.Hour + step.Time(mi)*step.Minute + step.Time(s)*step.Second
+		if RFC3339(p.start) != parts[0] { // no such day or hour, or something behind it
+			return bad
+		}
 		parts = parts[1:]
 	}
 	if len(parts) != 1 || !strings.HasPrefix(parts[0], "P") {
@@ -85,7 +88,7 @@ func (p *Period) parseISO(text string) error {
 	}
 	rest, inTime := parts[0][1:], false
 	for rest != "" {
-		if after, ok := strings.CutPrefix(rest, "T"); ok && !inTime {
+		if after, ok := strings.CutPrefix(rest, "T"); ok && !inTime && after != "" {
 			rest, inTime = after, true
 			continue
 		}

@@ -226,7 +226,7 @@ func (c *payer) open(ctx context.Context, p payword.Proposal) error {
 func (c *payer) propose(ctx context.Context, p payword.Proposal) (a payword.Answer, err error) {
 	accepted, rejected := make(chan payword.Answer, 1), make(chan string, 1)
 	id, node := c.id, c.node
-	c.m.AddDoor(func(from keys.Public, msg message.Message) bool {
+	defer c.m.AddDoor(func(from keys.Public, msg message.Message) bool {
 		switch msg := msg.(type) {
 		case payword.Accept:
 			return from == node && msg.ID == id && offer(accepted, msg.Answer)
@@ -234,7 +234,7 @@ func (c *payer) propose(ctx context.Context, p payword.Proposal) (a payword.Answ
 			return from == node && msg.ID == id && offer(rejected, msg.Why)
 		}
 		return false
-	})
+	})()
 	for {
 		c.m.Send(c.node, payword.Open{ID: c.id, Proposal: p})
 		select {

@@ -34,6 +34,11 @@ const MaxWaves = 16
 type Machine struct {
 	seats     map[string]*seat
 	listeners map[string][]string // by the core they listen to
+
+	// Room that every round uses again, because a busy machine makes a hundred
+	// rounds a second of a thousand events each.
+	next    [2][]Event
+	touched []*seat
 }
 
 type seat struct {
@@ -99,13 +104,19 @@ func (m *Machine) Round(at step.Time, events []Event) step.Effects {
 	var fx step.Effects
 	for wave := 0; len(events) > 0; wave++ {
 		step.Assert(wave < MaxWaves, "cores still talk after %d waves: %+v", wave, events[0])
-		events = m.wave(at, events, &fx)
+		next := &m.next[wave%2]
+		*next = m.wave(at, events, &fx, (*next)[:0])
+		if wave > 0 {
+			clear(events) // ours: let go of what it holds
+		}
+		events = *next
 	}
 	return fx
 }
 
-func (m *Machine) wave(at step.Time, events []Event, fx *step.Effects) (next []Event) {
-	var touched []*seat
+// wave appends to next what the cores tell one another.
+func (m *Machine) wave(at step.Time, events []Event, fx *step.Effects, next []Event) []Event {
+	touched := m.touched[:0]
 	for _, e := range m.addressed(events) {
 		s := m.seats[e.Core]
 		if s == nil || s.broken != nil {
@@ -119,7 +130,7 @@ func (m *Machine) wave(at step.Time, events []Event, fx *step.Effects) (next []E
 	}
 	for _, s := range touched {
 		did := s.step(at)
-		fx.Put = append(fx.Put, did.Put...)
+		fx.Put = join(fx.Put, did.Put)
 		for _, p := range did.Send {
 			p.From = s.name
 			if m.seats[p.To] != nil {
@@ -132,9 +143,14 @@ func (m *Machine) wave(at step.Time, events []Event, fx *step.Effects) (next []E
 			a.Core = s.name
 			fx.Wake = append(fx.Wake, a)
 		}
+		for i := range did.Done {
+			did.Done[i].Core = s.name
+		}
+		fx.Done = join(fx.Done, did.Done)
+		if len(m.listeners[s.name]) == 0 {
+			continue
+		}
 		for _, d := range did.Done {
-			d.Core = s.name
-			fx.Done = append(fx.Done, d)
 			for _, who := range m.listeners[s.name] {
 				if m.seats[who] != nil {
 					next = append(next, Event{who, step.Recv{From: s.name, Msg: d}})
@@ -142,7 +158,16 @@ func (m *Machine) wave(at step.Time, events []Event, fx *step.Effects) (next []E
 			}
 		}
 	}
+	m.touched = touched
 	return next
+}
+
+// join is append that does not copy what comes first.
+func join[T any](all, more []T) []T {
+	if len(all) == 0 {
+		return more
+	}
+	return append(all, more...)
 }
 
 // addressed turns events for all cores into one for each.
@@ -163,11 +188,13 @@ func (m *Machine) addressed(events []Event) []Event {
 	return each
 }
 
-// step gives the core what waits for it.
+// step gives the core what waits for it. The core may keep the events, not the
+// slice.
 func (s *seat) step(at step.Time) (fx step.Effects) {
 	events := s.waiting
-	s.waiting = nil
 	defer func() {
+		clear(events)
+		s.waiting = events[:0]
 		if r := recover(); r != nil {
 			s.broken = &coinop.Error{Kind: coinop.Broken, Op: "step " + s.name, Err: fmt.Errorf("%v\n%s", r, debug.Stack())}
 			fx = step.Effects{Done: []step.Outcome{{ID: Died, Err: s.broken}}}

@@ -60,20 +60,16 @@ type Agreed struct{ Terms Terms }
 // Ready tells the payer that coins are taken from now on.
 type Ready struct{ ID ID }
 
-// Coins pays the orders of tickets Base+1 to Seq, by showing the word at Index
+// Coins pays the orders of a run of tickets, by showing the word at Index
 // of an epoch's chain. A word covers all before it; one that arrives late or
 // twice does no harm.
 type Coins struct {
-	ID      ID
-	Epoch   uint64
-	Index   uint64
-	Word    Word
-	Commit  *Commitment     // to the epoch's chain; nil once the payee has it
-	Base    uint64          // the tickets that the payee is taken to have
-	Acked   uint64          // the tickets whose stamps the payer has; older ones may be forgotten
-	Seq     uint64          // the tickets so far
-	Sizes   []int           // how many orders each of tickets Base+1..Seq made
-	Entries []receipt.Entry // the orders, in whole coins
+	ID          ID
+	Epoch       uint64
+	Index       uint64
+	Word        Word
+	Commit      *Commitment // to the epoch's chain; nil once the payee has it
+	receipt.Run             // of entries in whole coins
 }
 
 // Taken is the payee's stamp. Its root is over the orders of tickets From+1 to
@@ -123,13 +119,7 @@ func (m Coins) Append(b []byte) []byte {
 	} else {
 		b = m.Commit.append(append(b, 1))
 	}
-	b = codec.AppendUint(b, m.Base)
-	b = codec.AppendUint(b, m.Base-m.Acked)
-	b = codec.AppendUint(b, len(m.Sizes))
-	for _, n := range m.Sizes {
-		b = codec.AppendUint(b, n)
-	}
-	return receipt.AppendEntries(b, m.Entries)
+	return m.Run.Append(b)
 }
 
 // maxWhy bounds a reason in bytes; more of a stranger's text is not worth
@@ -185,28 +175,6 @@ func readCoins(r *codec.Reader, id ID) Coins {
 	default:
 		r.Fail(fmt.Errorf("message has %d commitments", has))
 	}
-	m.Base = r.Uvarint()
-	behind := r.Uvarint()
-	if behind > m.Base {
-		r.Fail(fmt.Errorf("message says %d of its first %d tickets are not stamped", behind, m.Base))
-	}
-	m.Acked = m.Base - behind
-	m.Sizes = make([]int, min(r.Int(MaxPending, "number of tickets"), r.Len()))
-	orders := 0
-	for i := range m.Sizes {
-		m.Sizes[i] = r.Int(MaxPending, "orders of a ticket")
-		orders += m.Sizes[i]
-		if m.Sizes[i] == 0 {
-			r.Fail(fmt.Errorf("ticket %d of %d has no orders", i, len(m.Sizes)))
-		}
-	}
-	m.Entries = receipt.ReadEntries(r)
-	if r.Err() == nil && (len(m.Sizes) == 0 || orders != len(m.Entries) || orders > MaxPending) {
-		r.Fail(fmt.Errorf("message has %d orders and says %d; the limit is %d", len(m.Entries), orders, MaxPending))
-	}
-	if m.Base > m.Base+uint64(len(m.Sizes)) {
-		r.Fail(fmt.Errorf("ticket number %d is too large", m.Base))
-	}
-	m.Seq = m.Base + uint64(len(m.Sizes))
+	m.Run = receipt.ReadRun(r)
 	return m
 }

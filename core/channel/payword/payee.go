@@ -12,17 +12,12 @@ import (
 	"coinop.dev/core/trade"
 )
 
-// MaxStamps bounds the stamps a payee keeps for a payer that has not said it
-// has them. An honest payer has at most MaxPending orders without one.
-const MaxStamps = MaxPending
-
 // Payee is the earning end of a channel. Make one with NewPayee or LoadPayee.
 type Payee struct {
 	Terms
 	id     ID
 	peer   string
 	prefix string
-	stamp  keys.Stamp
 
 	commit      Commitment // to the chain of the word; none before the first coin
 	index       uint64
@@ -30,7 +25,7 @@ type Payee struct {
 	seq         uint64
 	settled     uint64 // coins
 	settlements uint64
-	stamps      []receipt.Stamped // oldest first
+	stamps      receipt.Stamps
 
 	settlement coinop.OrderID // the next one
 
@@ -47,7 +42,7 @@ func NewPayee(t Terms, node keys.Secret) (*Payee, error) {
 		return nil, fmt.Errorf("channel terms: %w", err)
 	}
 	p := newPayee(t, node)
-	if t.Payee.Node != node.Public() || t.Payee.Stamp != p.stamp.Public() {
+	if t.Payee.Node != node.Public() || t.Payee.Stamp != node.Stamp(stampPurpose).Public() {
 		return nil, errors.New("channel terms: the payee is another node")
 	}
 	return p, nil
@@ -57,7 +52,7 @@ func newPayee(t Terms, node keys.Secret) *Payee {
 	id := t.ID()
 	return &Payee{
 		Terms: t, id: id, peer: t.PayerNode.PeerName(), prefix: PayeeName(id) + "/",
-		stamp: node.Stamp(stampPurpose), settlement: SettlementID(id, 1),
+		stamps: receipt.NewStamps(PayeeName(id)+"/", id, t.Payee, node.Stamp(stampPurpose)), settlement: SettlementID(id, 1),
 	}
 }
 
@@ -141,11 +136,12 @@ func (p *Payee) take(fx *step.Effects) {
 	}
 	for i := range p.coming {
 		m := &p.coming[i]
-		p.drop(m.Acked, fx)
+		p.stamps.Drop(m.Acked, fx)
 		base = min(base, m.Base)
 	}
 	if taken != nil {
-		p.stampOrders(from, taken, fx)
+		fx.Put = append(fx.Put, p.head())
+		p.stamps.Stamp(from, p.seq, p.worth(p.total()), taken, fx)
 	}
 	if p.commit.Epoch != epoch {
 		fx.Put = append(fx.Put, p.commitRecord())
@@ -154,10 +150,8 @@ func (p *Payee) take(fx *step.Effects) {
 		return
 	}
 	// The stamps the payer may have missed, then the new one.
-	for _, s := range p.stamps {
-		if s.From >= base {
-			fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: Taken{p.id, s}})
-		}
+	for _, s := range p.stamps.Since(base) {
+		fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: Taken{p.id, s}})
 	}
 }
 
@@ -167,18 +161,15 @@ func (p *Payee) run(messages []Coins) (taken []receipt.Entry) {
 	seq, total, last := p.seq, p.total(), -1
 	for i := range messages {
 		m := &messages[i]
-		if m.Base > seq || m.Seq <= seq {
+		fresh, ok := m.After(seq)
+		if !ok {
 			continue // a gap, which the payer will fill, or nothing new
 		}
-		skip := 0
-		for _, n := range m.Sizes[:seq-m.Base] {
-			skip += n
-		}
-		coins, whole := p.count(m.Entries[skip:])
-		if !whole || coins > min(p.settled+p.Credit, p.maxTotal())-total || p.claimed(m) != total+coins || len(taken)+len(m.Entries)-skip > receipt.MaxEntries {
+		coins, whole := p.count(fresh)
+		if !whole || coins > min(p.settled+p.Credit, p.maxTotal())-total || p.claimed(m) != total+coins || len(taken)+len(fresh) > receipt.MaxEntries {
 			continue
 		}
-		taken = append(taken, m.Entries[skip:]...)
+		taken = append(taken, fresh...)
 		seq, total, last = m.Seq, total+coins, i
 	}
 	if last < 0 || !p.shown(&messages[last]) {
@@ -234,32 +225,6 @@ func (p *Payee) keep(m *Coins) {
 	p.seq, p.index, p.word = m.Seq, m.Index, m.Word
 }
 
-// stampOrders acknowledges the orders of tickets from+1 to seq.
-func (p *Payee) stampOrders(from uint64, taken []receipt.Entry, fx *step.Effects) {
-	s := receipt.Stamped{From: from, To: p.seq, Total: p.worth(p.total())}
-	b := &receipt.Batch{Channel: p.id, Payee: p.Payee, Entries: taken, Tree: receipt.NewTree(taken)}
-	s.Sign(p.stamp, p.id, b.Tree.Root())
-	b.Stamped = s
-	if len(p.stamps) == MaxStamps {
-		p.drop(p.stamps[0].To, fx) // its payer never said it has it, and never will
-	}
-	p.stamps = append(p.stamps, s)
-	fx.Put = append(fx.Put, p.head(), step.Record{Key: p.stampKey(s.To), Value: s.Append(nil)})
-	for i := range taken {
-		fx.Done = append(fx.Done, paid(b, i))
-	}
-}
-
-// drop forgets the stamps that the payer says it has.
-func (p *Payee) drop(acked uint64, fx *step.Effects) {
-	n := 0
-	for n < len(p.stamps) && p.stamps[n].To <= acked {
-		fx.Put = append(fx.Put, step.Record{Key: p.stampKey(p.stamps[n].To)})
-		n++
-	}
-	p.stamps = p.stamps[n:]
-}
-
 // Evidence is what the payee can show of the coins it is owed: Terms.Owed
 // checks it. There is none before the first coin.
 func (p *Payee) Evidence() (c Commitment, index uint64, w Word, ok bool) {
@@ -270,10 +235,7 @@ func (p *Payee) check() {
 	total := p.total()
 	step.Assert(p.settled <= total && total <= min(p.settled+p.Credit, p.maxTotal()), "payword %v: has %d coins, %d settled, credit %d", p.id, total, p.settled, p.Credit)
 	step.Assert(p.index <= p.Length, "payword %v: index %d of %d", p.id, p.index, p.Length)
-	step.Assert(len(p.stamps) <= MaxStamps, "payword %v: %d stamps kept", p.id, len(p.stamps))
-	if n := len(p.stamps); n > 0 {
-		step.Assert(p.stamps[n-1].To == p.seq && p.stamps[n-1].Total == p.worth(total), "payword %v: stamped to %v, has %d coins", p.id, p.stamps[n-1].Total, total)
-	}
+	p.stamps.Check(p.seq, p.worth(total))
 }
 
 // Summary reads the channel. The payee risks what is not settled.
@@ -284,8 +246,6 @@ func (p *Payee) Summary() Summary {
 		Settlements: p.settlements, Tickets: p.seq, Epoch: p.commit.Epoch, Index: p.index, Length: p.Length,
 	}
 }
-
-func (p *Payee) stampKey(seq uint64) string { return fmt.Sprintf("%ss/%016x", p.prefix, seq) }
 
 func (p *Payee) head() step.Record {
 	b := codec.AppendUint(nil, p.seq)
@@ -307,25 +267,21 @@ func (p *Payee) termsRecord() step.Record {
 // Durable is everything the payee has on disk, in key order, for whoever wants
 // to check it.
 func (p *Payee) Durable() []step.Record {
-	all := []step.Record{p.head(), p.termsRecord(), p.commitRecord()}
-	for _, s := range p.stamps {
-		all = append(all, step.Record{Key: p.stampKey(s.To), Value: s.Append(nil)})
-	}
-	return inOrder(all)
+	return inOrder(append([]step.Record{p.head(), p.termsRecord(), p.commitRecord()}, p.stamps.Durable()...))
 }
 
 // LoadPayee reads a payee back.
 func LoadPayee(db step.Reader, id ID, node keys.Secret) (*Payee, error) {
 	var t Terms
 	prefix := PayeeName(id) + "/"
-	if err := read(db, prefix+"terms", func(r *codec.Reader) { t = readTerms(r) }); err != nil {
+	if err := codec.Record(db, prefix+"terms", func(r *codec.Reader) { t = readTerms(r) }); err != nil {
 		return nil, err
 	}
 	p := newPayee(t, node)
-	if err := read(db, prefix+"commit", func(r *codec.Reader) { p.commit = readCommitment(r) }); err != nil {
+	if err := codec.Record(db, prefix+"commit", func(r *codec.Reader) { p.commit = readCommitment(r) }); err != nil {
 		return nil, err
 	}
-	err := read(db, prefix+"head", func(r *codec.Reader) {
+	err := codec.Record(db, prefix+"head", func(r *codec.Reader) {
 		p.seq, p.index = r.Uvarint(), r.Uvarint()
 		r.Fill(p.word[:])
 		p.settled, p.settlements = r.Uvarint(), r.Uvarint()
@@ -334,7 +290,5 @@ func LoadPayee(db step.Reader, id ID, node keys.Secret) (*Payee, error) {
 		return nil, err
 	}
 	p.settlement = SettlementID(id, p.settlements+1)
-	return p, scan(db, prefix+"s/", func(_ string, r *codec.Reader) {
-		p.stamps = append(p.stamps, receipt.ReadStamped(r))
-	})
+	return p, p.stamps.Load(db)
 }

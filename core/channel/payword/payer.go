@@ -11,19 +11,8 @@ import (
 )
 
 const (
-	// MaxPending bounds the orders that are promised and not stamped. All of
-	// them fit one message (BOLT 8's 65,535 bytes), so one resend recovers
-	// everything.
-	MaxPending = 2048
-
 	// MaxWaiting bounds the orders that wait for a settlement to make room.
 	MaxWaiting = 256
-
-	// Keep is how many settled orders an end remembers, so that an order handed
-	// over again is answered with the same proof and not paid twice. It must
-	// be at least what a purse can have open. A session's meter is remembered
-	// as long as one of its ticks.
-	Keep = 4096
 
 	resendAfter = 2 * step.Second
 	retryAfter  = 30 * step.Second
@@ -39,7 +28,6 @@ var (
 	ErrNotCoin = errors.New("amount is not in whole coins")
 	ErrCredit  = errors.New("the payee's credit does not reach")
 	ErrWaiting = fmt.Errorf("%d orders wait for a settlement", MaxWaiting)
-	ErrBacklog = fmt.Errorf("%d orders wait for the payee's stamp; try again when it answers", MaxPending)
 	ErrUsedUp  = errors.New("channel has carried all it can")
 	// ErrStalled means that settling fails, so nothing more is promised.
 	ErrStalled = errors.New("settlement is not paid")
@@ -89,14 +77,6 @@ var stateNames = [...]string{"opening", "open", "closing", "closed"}
 
 func (s state) String() string { return stateNames[s] }
 
-// A ticket is the orders that one step added.
-type ticket struct {
-	seq     uint64
-	total   uint64 // coins, after it
-	orders  int    // so many entries are orders, the others ticks
-	entries []receipt.Entry
-}
-
 // An ask is an order or a tick that wants to be paid.
 type ask struct {
 	receipt.Entry
@@ -111,20 +91,15 @@ type Payer struct {
 	prefix string // of its records
 	node   keys.Secret
 
-	state             state
-	commit            Commitment
-	chain, next       *Chain // next is the coming epoch's, laid out as this one runs out
-	seq, acked        uint64 // last ticket made, last ticket stamped
-	total, ackedTotal uint64 // coins promised, coins stamped
-	settled           uint64 // coins
-	settlements       uint64 // that are paid
-	owed              uint64 // coins of the settlement under way, or 0
-	pending           []ticket
-	pendingOrders     int
-	stamped           []batch // oldest first
-	stampedOrders     int
-	where             map[coinop.OrderID]place
-	meters            map[coinop.OrderID]*meter
+	state       state
+	commit      Commitment
+	chain, next *Chain // next is the coming epoch's, laid out as this one runs out
+	total       uint64 // coins promised
+	settled     uint64 // coins
+	settlements uint64 // that are paid
+	owed        uint64 // coins of the settlement under way, or 0
+	ledger      receipt.Ledger
+	meters      map[coinop.OrderID]*meter
 
 	// What a restart does without, or asks for again.
 	waiting    []ask
@@ -160,7 +135,7 @@ func newPayer(t Terms, node keys.Secret) *Payer {
 	id := t.ID()
 	return &Payer{
 		Terms: t, id: id, peer: t.Payee.Node.PeerName(), prefix: PayerName(id) + "/", node: node,
-		where: map[coinop.OrderID]place{}, meters: map[coinop.OrderID]*meter{}, ticked: map[coinop.OrderID]int{},
+		ledger: receipt.NewLedger(PayerName(id)+"/", id, t.Payee), meters: map[coinop.OrderID]*meter{}, ticked: map[coinop.OrderID]int{},
 	}
 }
 
@@ -251,19 +226,19 @@ func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
 // order takes an order, or answers at once if it is settled or cannot be paid.
 // A repeated order that is still pending is answered when it settles.
 func (p *Payer) order(o coinop.Order, fx *step.Effects) {
-	at, known := p.where[o.ID]
+	at, known := p.ledger.Find(o.ID)
 	if !known {
 		p.ask(ask{Entry: receipt.Entry{Order: o.ID, Amount: o.Amount}}, fx)
 		return
 	}
-	if at.batch != nil {
-		fx.Done = append(fx.Done, paid(at.batch, at.i))
+	if at.Batch != nil {
+		fx.Done = append(fx.Done, at.Batch.Outcome(at.I))
 	}
 }
 
 // prove answers for an order that is known, and never pays.
 func (p *Payer) prove(q coinop.Inquiry, fx *step.Effects) {
-	if _, known := p.where[q.Order]; known {
+	if _, known := p.ledger.Find(q.Order); known {
 		p.order(coinop.Order{ID: q.Order}, fx)
 		return
 	}
@@ -308,8 +283,8 @@ func (p *Payer) refusal(amount coinop.Amount) error {
 		return p.noCredit(amount)
 	case coins > p.maxTotal()-p.total:
 		return fmt.Errorf("%w: %d coins of %v, of %d", ErrUsedUp, p.total, p.Coin, p.maxTotal())
-	case p.pendingOrders == MaxPending:
-		return ErrBacklog
+	case p.ledger.Full(len(p.orders) + len(p.ticks)):
+		return receipt.ErrBacklog
 	}
 	return nil
 }
@@ -332,13 +307,12 @@ func (p *Payer) take(a ask) {
 		p.ticks[i].Amount += a.Amount
 		return
 	}
-	p.pendingOrders++
 	if a.tick {
 		p.ticked[a.Order] = len(p.ticks)
 		p.ticks = append(p.ticks, a.Entry)
 		return
 	}
-	p.where[a.Order] = place{}
+	p.ledger.Expect(a.Order)
 	p.orders = append(p.orders, a.Entry)
 }
 
@@ -349,7 +323,7 @@ func (p *Payer) wait(a ask) error {
 		return ErrWaiting
 	}
 	if !a.tick {
-		p.where[a.Order] = place{}
+		p.ledger.Expect(a.Order)
 	}
 	p.waiting = append(p.waiting, a)
 	return nil
@@ -360,7 +334,7 @@ func (p *Payer) refuse(a ask, err error, fx *step.Effects) {
 	if a.tick {
 		d.ID, d.Value = MeterID(a.Order), Tick{a.Order, uint64(a.Amount / p.Coin)}
 	} else {
-		delete(p.where, a.Order)
+		p.ledger.Forsake(a.Order)
 	}
 	fx.Done = append(fx.Done, d)
 }
@@ -400,11 +374,8 @@ func (p *Payer) promise(fx *step.Effects) {
 		p.nextChain()
 		fx.Put = append(fx.Put, p.commitRecord())
 	}
-	p.seq++
-	t := ticket{p.seq, p.total, len(p.orders), append(p.orders, p.ticks...)}
-	p.pending = append(p.pending, t)
+	p.ledger.Promise(p.worth(p.total), len(p.orders), append(p.orders, p.ticks...), fx)
 	p.dirty = true
-	fx.Put = append(fx.Put, step.Record{Key: p.ticketKey(t.seq), Value: t.record()})
 }
 
 // nextChain commits to the coming epoch, from the total on. The words that were
@@ -421,15 +392,16 @@ func (p *Payer) nextChain() {
 // and asks to be woken in case this is lost too.
 func (p *Payer) send(fx *step.Effects) {
 	var m Message
+	pending := len(p.ledger.Pending())
 	switch {
 	case p.state == opening && p.again:
 		m, p.sent = Agreed{p.Terms}, p.now
-	case len(p.pending) == 0:
+	case pending == 0:
 		return
-	case p.again || len(p.pending) == 1 && p.fresh() || p.now >= p.sent+resendAfter:
-		m, p.sent = p.message(p.pending), p.now
+	case p.again || pending == 1 && p.fresh() || p.now >= p.sent+resendAfter:
+		m, p.sent = p.message(true), p.now
 	case p.fresh():
-		m = p.message(p.pending[len(p.pending)-1:])
+		m = p.message(false)
 	default:
 		return
 	}
@@ -439,15 +411,9 @@ func (p *Payer) send(fx *step.Effects) {
 
 func (p *Payer) fresh() bool { return len(p.orders)+len(p.ticks) > 0 }
 
-func (p *Payer) message(tickets []ticket) Coins {
-	m := Coins{
-		ID: p.id, Epoch: p.commit.Epoch, Index: p.chain.Index(), Word: p.chain.Word(),
-		Base: tickets[0].seq - 1, Acked: p.acked, Seq: p.seq, Sizes: make([]int, len(tickets)), Entries: entries(tickets),
-	}
-	for i := range tickets {
-		m.Sizes[i] = len(tickets[i].entries)
-	}
-	if p.again || p.acked == 0 || p.ackedTotal < p.commit.Start {
+func (p *Payer) message(all bool) Coins {
+	m := Coins{ID: p.id, Epoch: p.commit.Epoch, Index: p.chain.Index(), Word: p.chain.Word(), Run: p.ledger.Run(all)}
+	if p.again || p.ledger.Acked == 0 || p.stamped() < p.commit.Start {
 		c := p.commit
 		m.Commit = &c
 	}

@@ -321,26 +321,26 @@ func TestRefusals(t *testing.T) {
 	if fx := h.pay(Close{}); len(fx.Done) != MaxWaiting-20 || h.payer.Summary().Waiting != 0 {
 		t.Errorf("closing: %+v: %d outcomes", h.payer.Summary(), len(fx.Done))
 	}
-	if len(h.payer.where) != 2+20 {
-		t.Errorf("knows %d orders", len(h.payer.where))
+	if h.payer.ledger.Known() != 2+20 {
+		t.Errorf("knows %d orders", h.payer.ledger.Known())
 	}
 }
 
 func TestMaxPending(t *testing.T) {
 	h := newPair(t, ten(1<<14, 1<<12, 1<<14))
 	var orders []any
-	for i := range MaxPending {
+	for i := range receipt.MaxPending {
 		orders = append(orders, order(i, 3))
 	}
 	if fx := h.pay(orders...); len(fx.Done) != 0 {
 		t.Fatalf("%+v", fx.Done)
 	}
-	h.wants(h.pay(order(MaxPending, 1)), order(MaxPending, 1).ID.Key(), ErrBacklog)
+	h.wants(h.pay(order(receipt.MaxPending, 1)), order(receipt.MaxPending, 1).ID.Key(), receipt.ErrBacklog)
 	fx := h.pay(step.Linked{})
 	if n := len(fx.Send[0].Msg.(Message).Append(nil)); n > 65535 {
 		t.Errorf("message of %d bytes", n)
 	}
-	if fx := h.answer(h.reach(fx)); len(fx.Done) != MaxPending {
+	if fx := h.answer(h.reach(fx)); len(fx.Done) != receipt.MaxPending {
 		t.Errorf("%d outcomes", len(fx.Done))
 	}
 }
@@ -411,8 +411,8 @@ func TestCreditAndGap(t *testing.T) {
 	commit := h.payer.commit
 	coins := func(n uint64) Coins {
 		return Coins{
-			ID: h.payer.id, Epoch: 1, Index: words.Index(), Word: words.Word(), Commit: &commit, Seq: 1,
-			Sizes: []int{1}, Entries: []receipt.Entry{{Order: coinop.OrderID{1}, Amount: h.payer.worth(n)}},
+			ID: h.payer.id, Epoch: 1, Index: words.Index(), Word: words.Word(), Commit: &commit,
+			Run: receipt.Run{Seq: 1, Sizes: []int{1}, Entries: []receipt.Entry{{Order: coinop.OrderID{1}, Amount: h.payer.worth(n)}}},
 		}
 	}
 	words.Jump(MaxGap)
@@ -447,7 +447,7 @@ func TestForgedStamps(t *testing.T) {
 		m := good
 		change(&m)
 		fx := h.payer.Step(h.in(step.Recv{From: h.b, Msg: m}))
-		if len(fx.Done)+len(fx.Put) != 0 || h.payer.acked != 0 {
+		if len(fx.Done)+len(fx.Put) != 0 || h.payer.ledger.Acked != 0 {
 			t.Errorf("a forged %s is taken", name)
 		}
 	}
@@ -467,7 +467,7 @@ func TestForgets(t *testing.T) {
 	session := coinop.OrderID{9}
 	h.answer(h.reach(h.pay(order(0, 1), Tick{session, 2})))
 	n := 1
-	for h.payer.stampedOrders > 1 && n < 3*Keep {
+	for h.payer.ledger.Kept() > 1 && n < 3*receipt.Keep {
 		var orders []any
 		for range 1000 {
 			orders = append(orders, order(n, 1))
@@ -479,33 +479,33 @@ func TestForgets(t *testing.T) {
 			for _, r := range fx.Put {
 				gone[r.Key] = r.Value == nil
 			}
-			if !gone[h.payer.meterKey(session)] || !gone[h.payer.ticketKey(1)] || !gone[h.payer.stampKey(1)] {
+			if !gone[h.payer.meterKey(session)] || !gone[fmt.Sprintf("%st/%016x", h.payer.prefix, 1)] || !gone[fmt.Sprintf("%ss/%016x", h.payer.prefix, 1)] {
 				t.Errorf("records are left")
 			}
 			break
 		}
 	}
-	if h.payer.stampedOrders < Keep || h.payer.stampedOrders > Keep+1000 || len(h.payer.where) != h.payer.stampedOrders {
-		t.Errorf("%d orders remembered, %d in the map", h.payer.stampedOrders, len(h.payer.where))
+	if h.payer.ledger.Kept() < receipt.Keep || h.payer.ledger.Kept() > receipt.Keep+1000 || h.payer.ledger.Known() != h.payer.ledger.Kept() {
+		t.Errorf("%d orders remembered, %d in the map", h.payer.ledger.Kept(), h.payer.ledger.Known())
 	}
 	// The payee forgets the stamps that the payer says it has.
 	h.answer(h.reach(h.pay(order(n, 1))))
-	if len(h.payee.stamps) != 1 {
-		t.Errorf("payee keeps %d stamps", len(h.payee.stamps))
+	if h.payee.stamps.Len() != 1 {
+		t.Errorf("payee keeps %d stamps", h.payee.stamps.Len())
 	}
 }
 
 func TestMaxStamps(t *testing.T) {
 	h := newPair(t, ten(1<<14, 1<<12, 1<<14))
-	for i := range MaxStamps + 5 { // a payer that never says what it has
+	for i := range receipt.MaxStamps + 5 { // a payer that never says what it has
 		fx := h.pay(order(i, 1))
 		m := fx.Send[0].Msg.(Coins)
 		m.Acked = 0
 		fx.Send[0].Msg = m
 		h.answer(h.reach(fx))
 	}
-	if len(h.payee.stamps) != MaxStamps {
-		t.Errorf("payee keeps %d stamps", len(h.payee.stamps))
+	if h.payee.stamps.Len() != receipt.MaxStamps {
+		t.Errorf("payee keeps %d stamps", h.payee.stamps.Len())
 	}
 }
 
@@ -634,15 +634,17 @@ func TestBoundedCoins(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(m *Coins){
-		"great index":       func(m *Coins) { m.Index = MaxLength + 1 },
-		"other epoch":       func(m *Coins) { m.Epoch++ },
-		"great start":       func(m *Coins) { c := *m.Commit; c.Start = 1 << 63; m.Commit = &c },
-		"stamps to come":    func(m *Coins) { m.Acked = m.Base + 1 },
-		"no tickets":        func(m *Coins) { m.Sizes, m.Entries = nil, nil },
-		"empty ticket":      func(m *Coins) { m.Sizes = append([]int{0}, m.Sizes...) },
-		"orders left over":  func(m *Coins) { m.Sizes = m.Sizes[1:] },
-		"many orders":       func(m *Coins) { m.Sizes, m.Entries = []int{1, MaxPending}, make([]receipt.Entry, 1+MaxPending) },
-		"many tickets":      func(m *Coins) { m.Sizes = make([]int, MaxPending+1) },
+		"great index":      func(m *Coins) { m.Index = MaxLength + 1 },
+		"other epoch":      func(m *Coins) { m.Epoch++ },
+		"great start":      func(m *Coins) { c := *m.Commit; c.Start = 1 << 63; m.Commit = &c },
+		"stamps to come":   func(m *Coins) { m.Acked = m.Base + 1 },
+		"no tickets":       func(m *Coins) { m.Sizes, m.Entries = nil, nil },
+		"empty ticket":     func(m *Coins) { m.Sizes = append([]int{0}, m.Sizes...) },
+		"orders left over": func(m *Coins) { m.Sizes = m.Sizes[1:] },
+		"many orders": func(m *Coins) {
+			m.Sizes, m.Entries = []int{1, receipt.MaxPending}, make([]receipt.Entry, 1+receipt.MaxPending)
+		},
+		"many tickets":      func(m *Coins) { m.Sizes = make([]int, receipt.MaxPending+1) },
 		"tickets overflow":  func(m *Coins) { m.Base, m.Acked = 1<<64-1, 1<<64-1 },
 		"impossible amount": func(m *Coins) { m.Entries = append([]receipt.Entry{{Amount: coinop.MaxAmount + 1}}, m.Entries[1:]...) },
 	} {

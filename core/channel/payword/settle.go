@@ -8,14 +8,17 @@ import (
 // due is how many coins the next settlement should be of. Only stamped coins
 // are settled, so the payee never gets money for coins it has not seen.
 func (p *Payer) due() uint64 {
-	switch unsettled := p.ackedTotal - p.settled; {
+	switch unsettled := p.stamped() - p.settled; {
 	case unsettled >= p.Every:
 		return p.Every
-	case p.state == closing && p.total == p.ackedTotal:
+	case p.state == closing && p.total == p.stamped():
 		return unsettled
 	}
 	return 0
 }
+
+// stamped is how many coins the payee has acknowledged.
+func (p *Payer) stamped() uint64 { return uint64(p.ledger.Stamped / p.Coin) }
 
 // settle starts the settlement that is due. One is under way at a time, so the
 // payee can count them; Every should be enough for the other rail's round trip.
@@ -97,26 +100,18 @@ type Summary struct {
 func (p *Payer) Summary() Summary {
 	return Summary{
 		ID: p.id, State: p.state.String(), Coin: p.Coin,
-		Paid: p.worth(p.ackedTotal), Pending: p.worth(p.total - p.ackedTotal), AtRisk: p.worth(p.total - p.ackedTotal),
+		Paid: p.worth(p.stamped()), Pending: p.worth(p.total - p.stamped()), AtRisk: p.worth(p.total - p.stamped()),
 		Settled: p.worth(p.settled), Settling: p.worth(p.owed), Left: p.worth(p.settled + p.Credit - p.total),
-		Settlements: p.settlements, Tickets: p.seq, Waiting: len(p.waiting),
+		Settlements: p.settlements, Tickets: p.ledger.Seq, Waiting: len(p.waiting),
 		Epoch: p.commit.Epoch, Index: p.chain.Index(), Length: p.Length,
 	}
 }
 
 func (p *Payer) check() {
-	step.Assert(p.settled+p.owed <= p.ackedTotal && p.ackedTotal <= p.total && p.total <= p.settled+p.Credit,
-		"payword %v: settled %d, settling %d, stamped %d, promised %d, credit %d", p.id, p.settled, p.owed, p.ackedTotal, p.total, p.Credit)
+	step.Assert(p.settled+p.owed <= p.stamped() && p.stamped() <= p.total && p.total <= p.settled+p.Credit,
+		"payword %v: settled %d, settling %d, stamped %d, promised %d, credit %d", p.id, p.settled, p.owed, p.stamped(), p.total, p.Credit)
 	step.Assert(p.commit.Start+p.chain.Index() == p.total, "payword %v: chain is at %d+%d, promised %d", p.id, p.commit.Start, p.chain.Index(), p.total)
 	step.Assert(len(p.waiting) == 0 || p.settling() && len(p.waiting) <= MaxWaiting, "payword %v: %d orders wait for %d coins", p.id, len(p.waiting), p.owed)
-	seq, total, orders := p.acked, p.ackedTotal, 0
-	for i := range p.pending {
-		t := &p.pending[i]
-		seq++
-		step.Assert(t.seq == seq && t.total > total, "payword %v: ticket %d to %d after %d to %d", p.id, t.seq, t.total, seq-1, total)
-		total = t.total
-		orders += len(t.entries)
-	}
-	step.Assert(seq == p.seq && total == p.total && orders == p.pendingOrders && orders <= MaxPending,
-		"payword %v: %d tickets to %d with %d orders, promised %d to %d with %d", p.id, seq, total, orders, p.seq, p.total, p.pendingOrders)
+	step.Assert(p.worth(p.total) == p.ledger.Total, "payword %v: promised %d coins, tickets for %v", p.id, p.total, p.ledger.Total)
+	p.ledger.Check()
 }

@@ -437,8 +437,8 @@ func (w *world) check(b *box) {
 		}
 		q := w.payerCore()
 		p.check()
-		if p.chain.Word() != q.chain.Word() || len(p.where) != len(q.where)-waitingOrders(q) || p.stampedOrders != q.stampedOrders {
-			w.t.Fatalf("loaded payer knows %d orders, the one in memory %d and %d wait", len(p.where), len(q.where), len(q.waiting))
+		if p.chain.Word() != q.chain.Word() || p.ledger.Known() != q.ledger.Known()-waitingOrders(q) || p.ledger.Kept() != q.ledger.Kept() {
+			w.t.Fatalf("loaded payer knows %d orders, the one in memory %d and %d wait", p.ledger.Known(), q.ledger.Known(), len(q.waiting))
 		}
 	}
 }

@@ -1,0 +1,66 @@
+package message_test
+
+import (
+	"bytes"
+	"testing"
+
+	"coinop.dev"
+	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/channel/payword"
+	"coinop.dev/core/message"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/trade"
+)
+
+var samples = []message.Message{
+	oneway.Ready{ID: oneway.ID{1}},
+	oneway.Taken{ID: oneway.ID{2}, Stamped: receipt.Stamped{From: 1, To: 2, Total: 3}},
+	payword.Ready{ID: payword.ID{3}},
+	trade.Buy{Order: coinop.OrderID{4}, Item: "reading", Units: 5},
+	trade.Browse{},
+}
+
+func TestEveryProtocolIsRead(t *testing.T) {
+	for _, m := range samples {
+		got, err := message.Decode(m.Append(nil))
+		if err != nil || got == nil || got.Core() != m.Core() || !bytes.Equal(got.Append(nil), m.Append(nil)) {
+			t.Errorf("%T: got %+v, %v", m, got, err)
+		}
+	}
+}
+
+// BOLT 1, "It's OK to be odd".
+func TestUnknownTypes(t *testing.T) {
+	for _, c := range []struct {
+		raw     []byte
+		ignored bool
+	}{
+		{[]byte{0xff, 0xff}, true},
+		{[]byte{0x81, 0xff, 1, 2, 3}, true},
+		{[]byte{0x00, 0x13, 9}, true},
+		{[]byte{0xff, 0xfe}, false},
+		{[]byte{0x81, 0x02, 1}, false},
+		{[]byte{0x81}, false},
+		{nil, false},
+	} {
+		if m, err := message.Decode(c.raw); m != nil || (err == nil) != c.ignored {
+			t.Errorf("%x: %v, %v", c.raw, m, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, m := range samples {
+		f.Add(m.Append(nil))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, err := message.Decode(raw)
+		if err != nil || m == nil {
+			return
+		}
+		if again := m.Append(nil); !bytes.Equal(again, raw) {
+			t.Errorf("%x is read, and written as %x", raw, again)
+		}
+		m.Core()
+	})
+}
