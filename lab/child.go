@@ -73,6 +73,7 @@ type child struct {
 	in     io.WriteCloser
 	lines  chan []byte
 	errors *tail
+	ended  sync.Once
 }
 
 // childGrace is how long an end may take to stop before it is killed.
@@ -113,12 +114,14 @@ func (c *child) stop() {
 	if c == nil {
 		return
 	}
-	c.in.Close()
-	kill := time.AfterFunc(childGrace, func() { c.cmd.Process.Kill() })
-	defer kill.Stop()
-	for range c.lines { // or Wait could cut off what it still writes
-	}
-	c.cmd.Wait()
+	c.ended.Do(func() {
+		c.in.Close()
+		kill := time.AfterFunc(childGrace, func() { c.cmd.Process.Kill() })
+		defer kill.Stop()
+		for range c.lines { // or Wait could cut off what it still writes
+		}
+		c.cmd.Wait()
+	})
 }
 
 func (c *child) ask(ctx context.Context, q question) (answer, error) {
@@ -167,6 +170,7 @@ func (c *child) exchange(ctx context.Context, q question, progress func(uint64))
 
 // gone explains a process that has ended by what it said last.
 func (c *child) gone(err error) error {
+	c.stop() // so that it has said it
 	if said := c.errors.String(); said != "" {
 		return fmt.Errorf("it ended: %s", said)
 	}

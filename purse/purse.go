@@ -60,7 +60,10 @@ func (p *Purse) toRail(ctx context.Context, r *rail.Rail, packet step.Packet) {
 	case coinop.Order:
 		o = msg
 	case coinop.Inquiry:
-		p.answer(ctx, r, msg.Order, coinop.Receipt{}, &coinop.Error{Kind: coinop.Refused, Op: "prove " + msg.Order.String(), Err: coinop.ErrForgotten})
+		go func() {
+			receipt, err := r.Prove(ctx, msg.Order)
+			p.answer(ctx, r, msg.Order, receipt, err)
+		}()
 		return
 	default:
 		return
@@ -78,10 +81,12 @@ func (p *Purse) answer(ctx context.Context, r *rail.Rail, id coinop.OrderID, rec
 // ErrNoRail means no rail of the purse can pay an order.
 var ErrNoRail = errors.New("no rail of this purse can pay it")
 
+// rail finds the rail that leads to whom a payment URI names. A channel pays its
+// payee whatever an order says, so a rail to somebody else must not get it.
 func (p *Purse) rail(to string) (*rail.Rail, string, error) {
-	scheme, _, _ := strings.Cut(to, ":")
+	scheme, payee := parties(to)
 	for _, r := range p.rails {
-		if r.Scheme() != scheme {
+		if _, leads := parties(r.String()); r.Scheme() != scheme || leads != "" && leads != payee {
 			continue
 		}
 		if core, native := r.Core(); native {
@@ -90,6 +95,14 @@ func (p *Purse) rail(to string) (*rail.Rail, string, error) {
 		return r, outlet(r), nil
 	}
 	return nil, "", &coinop.Error{Kind: coinop.Refused, Op: "pay " + to, Err: ErrNoRail}
+}
+
+// parties splits a URI into its scheme and the node it names, if it does.
+func parties(uri string) (scheme, node string) {
+	uri, _, _ = strings.Cut(uri, "?")
+	scheme, node, _ = strings.Cut(uri, ":")
+	node, _, _ = strings.Cut(strings.TrimPrefix(node, "//"), "@")
+	return scheme, node
 }
 
 // NewOrderID returns an ID that nobody has used.

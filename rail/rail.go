@@ -65,6 +65,12 @@ type Biller interface {
 	Settled(ctx context.Context) (coinop.Receipt, error)
 }
 
+// A Prover is a rail that can be asked for the receipt of an order it has
+// settled, without any chance that the question pays for it.
+type Prover interface {
+	Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error)
+}
+
 // A Closer is a rail whose channels are closed with a transaction.
 type Closer interface {
 	// Shut closes all channels and waits until the closings are in the chain.
@@ -123,6 +129,15 @@ func (r *Rail) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) 
 		return receipt, r.fail(coinop.Pending, o, fmt.Errorf("the receipt is for %v of order %v", receipt.Amount, receipt.Order))
 	}
 	return receipt, nil
+}
+
+// Prove returns the receipt of an order that was settled, if the rail is a
+// Prover and still has it.
+func (r *Rail) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
+	if p, ok := r.conn.(Prover); ok {
+		return p.Prove(ctx, id)
+	}
+	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Refused, Op: "prove " + id.String(), Err: coinop.ErrForgotten}
 }
 
 func (r *Rail) fail(kind coinop.Kind, o coinop.Order, err error) error {

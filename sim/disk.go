@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -26,6 +27,16 @@ func (d *Disk) Commit(records []step.Record) error {
 	d.log = append(d.log, encode(records)...)
 	d.apply(records)
 	return nil
+}
+
+// with is the disk as it would be with more records on it.
+func (d *Disk) with(records []step.Record) *Disk {
+	if len(records) == 0 {
+		return d
+	}
+	more := &Disk{records: maps.Clone(d.records)}
+	more.apply(records)
+	return more
 }
 
 func (d *Disk) apply(records []step.Record) {

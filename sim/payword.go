@@ -47,7 +47,9 @@ func NewPayword(seed uint64, f Faults, b Bug) (*Payword, error) {
 func (p *Payword) addPayer(m *drive.Machine, db step.Reader) error {
 	load, name := payword.LoadPayer, payword.PayerName(p.coin)
 	if !known(db, name) {
-		load = func(step.Reader, payword.ID, keys.Secret) (*payword.Payer, error) { return payword.NewPayer(p.coins, p.buyerKey) }
+		load = func(step.Reader, payword.ID, keys.Secret) (*payword.Payer, error) {
+			return payword.NewPayer(p.coins, p.buyerKey)
+		}
 	}
 	core, err := load(db, p.coin, p.buyerKey)
 	if err != nil {
@@ -61,7 +63,9 @@ func (p *Payword) addPayer(m *drive.Machine, db step.Reader) error {
 func (p *Payword) addPayee(m *drive.Machine, db step.Reader) error {
 	load, name := payword.LoadPayee, payword.PayeeName(p.coin)
 	if !known(db, name) {
-		load = func(step.Reader, payword.ID, keys.Secret) (*payword.Payee, error) { return payword.NewPayee(p.coins, p.sellerKey) }
+		load = func(step.Reader, payword.ID, keys.Secret) (*payword.Payee, error) {
+			return payword.NewPayee(p.coins, p.sellerKey)
+		}
 	}
 	core, err := load(db, p.coin, p.sellerKey)
 	if err != nil {

@@ -128,7 +128,9 @@ func (s *shop) start(payer *oneway.Payer) (err error) {
 		m.Add(earn.Name, s.wrap(earn.Name, book))
 		load, name := oneway.LoadPayee, oneway.PayeeName(s.id)
 		if !known(db, name) {
-			load = func(step.Reader, oneway.ID, keys.Secret) (*oneway.Payee, error) { return oneway.NewPayee(s.terms, s.sellerKey) }
+			load = func(step.Reader, oneway.ID, keys.Secret) (*oneway.Payee, error) {
+				return oneway.NewPayee(s.terms, s.sellerKey)
+			}
 		}
 		p, err := load(db, s.id, s.sellerKey)
 		if err != nil {

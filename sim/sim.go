@@ -126,6 +126,8 @@ type Machine struct {
 	cutTo step.Time // out of the network until then
 	// alarms that are set, and when they go off
 	alarms map[string]step.Time
+	// writer holds the lazy records that a crash loses
+	writer *drive.Writer
 }
 
 // Durable is a core that can say what it has on disk.
@@ -154,7 +156,7 @@ func (w *World) start(m *Machine) error {
 	if err != nil {
 		return err
 	}
-	m.alarms = map[string]step.Time{}
+	m.alarms, m.writer = map[string]step.Time{}, &drive.Writer{DB: m.Disk}
 	if m.cores, err = m.boot(disk); err != nil {
 		return fmt.Errorf("%s does not start: %w", m.Name, err)
 	}
@@ -268,7 +270,7 @@ func shuffledByMap(packets []step.Packet) (out []step.Packet) {
 // memoryEqualsDisk boots a second machine from the disk and compares what the
 // two would say is durable.
 func (w *World) memoryEqualsDisk(m *Machine) error {
-	again, err := m.boot(m.Disk)
+	again, err := m.boot(m.Disk.with(m.writer.Waiting()))
 	if err != nil {
 		return fmt.Errorf("it would not start from its disk: %w", err)
 	}
@@ -315,7 +317,7 @@ func (v *hands) Commit(records []step.Record) error {
 		}
 		return errCrash // before: nothing is durable
 	}
-	if err := v.m.Disk.Commit(records); err != nil {
+	if err := v.m.writer.Commit(records); err != nil {
 		return err
 	}
 	if v.w.chance("crash", v.w.Faults.Crash) {

@@ -54,7 +54,7 @@ func (s *shop) reload() {
 	}
 	a, b := s.book.Durable(), again.Durable()
 	if !slices.EqualFunc(a, b, func(x, y step.Record) bool { return x.Key == y.Key && bytes.Equal(x.Value, y.Value) }) {
-		s.t.Fatalf("memory has %q, and the disk %q", a, b)
+		s.t.Fatalf("memory has %v, and the disk %v", a, b)
 	}
 	s.book = again
 }

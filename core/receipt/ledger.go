@@ -133,6 +133,11 @@ func join(tickets []Ticket) (all []Entry) {
 // Taken settles the tickets that a stamp covers, and those of stamps that
 // waited for it. A stamp that comes before its turn waits; a stale, repeated or
 // forged one changes nothing. Older batches beyond Keep orders are forgotten.
+//
+// The records are lazy: the payee keeps a stamp until a ticket says that the
+// payer has it, and gives it again. So a ticket that says so (its Acked) must
+// not leave before they are on disk: the owner puts a head that is not lazy
+// with every ticket it sends.
 func (l *Ledger) Taken(s Stamped, fx *step.Effects) (settled, forgotten []Settled) {
 	if s.From < l.Acked || s.To > l.Seq {
 		return nil, nil
@@ -170,7 +175,7 @@ func (l *Ledger) settle(s Stamped, fx *step.Effects) (b Settled, ok bool) {
 	l.orders -= len(b.Entries)
 	l.Acked, l.Stamped = s.To, s.Total
 	l.remember(b)
-	fx.Put = append(fx.Put, step.Record{Key: stampKey(l.prefix, s.To), Value: s.Append(nil)})
+	fx.Put = append(fx.Put, step.Record{Key: stampKey(l.prefix, s.To), Value: s.Append(nil), Lazy: true})
 	return b, true
 }
 
@@ -198,9 +203,9 @@ func (l *Ledger) forget(fx *step.Effects) (forgotten []Settled) {
 		b := l.batches[n]
 		b.Each(func(i int) { delete(l.where, b.Entries[i].Order) }, func(Entry) {})
 		for _, t := range b.Tickets {
-			fx.Put = append(fx.Put, step.Record{Key: ticketKey(l.prefix, t.Seq)})
+			fx.Put = append(fx.Put, step.Record{Key: ticketKey(l.prefix, t.Seq), Lazy: true})
 		}
-		fx.Put = append(fx.Put, step.Record{Key: stampKey(l.prefix, b.Stamped.To)})
+		fx.Put = append(fx.Put, step.Record{Key: stampKey(l.prefix, b.Stamped.To), Lazy: true})
 		l.kept -= len(b.Entries)
 		n++
 	}

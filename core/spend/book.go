@@ -106,7 +106,8 @@ type Book struct {
 	queue  []*order // by place; answered ones leave from the front
 
 	// What lives for one step.
-	changed bool
+	changed bool // the head must be on disk with this step
+	later   bool // the head changed, and may be lazy
 	touched []*payee
 	again   bool
 }
@@ -120,7 +121,7 @@ func NewBook(l Limits) *Book {
 func (b *Book) Step(in step.Input) step.Effects {
 	b.check()
 	var fx step.Effects
-	b.changed, b.again, b.touched = false, false, b.touched[:0]
+	b.changed, b.later, b.again, b.touched = false, false, false, b.touched[:0]
 	for _, event := range in.Events {
 		switch ev := event.(type) {
 		case Ask:
@@ -136,13 +137,19 @@ func (b *Book) Step(in step.Input) step.Effects {
 		}
 	}
 	b.forget(&fx)
-	if b.changed {
-		fx.Put = append(fx.Put, b.head())
+	if b.changed || b.later {
+		fx.Put = append(fx.Put, b.lazily(b.head()))
 	}
 	for _, p := range b.touched {
-		fx.Put = append(fx.Put, p.record())
+		fx.Put = append(fx.Put, b.lazily(p.record()))
 	}
 	return fx
+}
+
+// lazily lets a record wait for the next step that must be on disk.
+func (b *Book) lazily(r step.Record) step.Record {
+	r.Lazy = !b.changed
+	return r
 }
 
 func (b *Book) recv(ev step.Recv, fx *step.Effects) {
@@ -334,7 +341,13 @@ func (b *Book) file(o *order, err error, fx *step.Effects) {
 		}
 		b.paid += o.Amount
 		b.settled++
-		fx.Put = append(fx.Put, o.record())
+		// The rail has it on disk, and says it again after a crash. Only what
+		// the seller is told, which then forgets the goods, cannot wait.
+		record := o.record()
+		record.Lazy = o.goods == nil
+		fx.Put = append(fx.Put, record)
+		b.later, b.changed = true, b.changed || !record.Lazy
+		return
 	case kind == coinop.Unpaid || kind == coinop.Refused || kind == coinop.Invalid:
 		b.close(o)
 		if o.state == pending && o.at >= b.start {
@@ -342,7 +355,7 @@ func (b *Book) file(o *order, err error, fx *step.Effects) {
 			b.touch(o.payee, 0, 0)
 			o.payee.spent -= min(o.payee.spent, o.Amount)
 		}
-		b.remove(o, fx)
+		b.remove(o, false, fx)
 	case o.state == pending:
 		b.close(o)
 		o.state = unknown
@@ -358,11 +371,11 @@ func (b *Book) close(o *order) {
 	}
 }
 
-func (b *Book) remove(o *order, fx *step.Effects) {
+func (b *Book) remove(o *order, lazy bool, fx *step.Effects) {
 	delete(b.orders, o.ID)
 	b.touch(o.payee, -1, 0)
 	o.n = gone
-	fx.Put = append(fx.Put, step.Record{Key: orderKey(o.ID)})
+	fx.Put = append(fx.Put, step.Record{Key: orderKey(o.ID), Lazy: lazy})
 }
 
 const gone = 1<<64 - 1
@@ -387,8 +400,8 @@ func (b *Book) forget(fx *step.Effects) {
 		case o.state == pending:
 			kept = append(kept, o)
 		default:
-			b.remove(o, fx)
-			b.changed = true
+			b.remove(o, true, fx)
+			b.later = true
 		}
 	}
 	b.queue = kept

@@ -57,7 +57,7 @@ func (d *desk) reload() {
 	}
 	a, b := d.book.Durable(), again.Durable()
 	if !slices.EqualFunc(a, b, func(x, y step.Record) bool { return x.Key == y.Key && bytes.Equal(x.Value, y.Value) }) {
-		d.t.Fatalf("memory has %q, and the disk %q", a, b)
+		d.t.Fatalf("memory has %v, and the disk %v", a, b)
 	}
 	d.book = again
 }

@@ -19,7 +19,7 @@
 //     error. A peer's misbehaviour is never an error of ours: ignore it or
 //     answer it. Our own bug is a panic (Assert), and stops that one core.
 //  3. Put carries everything needed to resume: after any step, Load from disk
-//     equals memory.
+//     (and from the lazy records that wait for it) equals memory.
 //  4. Alarms are hints, not durable. On start the driver rings every core once
 //     with Rang{Start}; the core re-sends what is outstanding and asks for its
 //     alarms again. Recovery from a crash is ordinary operation.
@@ -73,9 +73,15 @@ type Effects struct {
 }
 
 // A Record is a durable fact. A nil Value deletes the key.
+//
+// A Lazy record may wait for the next one that is not, and a crash may lose it:
+// only what a core would learn again after a restart, and has promised to
+// nobody, may be lazy. What is written later never comes before what was
+// written earlier.
 type Record struct {
 	Key   string
 	Value []byte
+	Lazy  bool
 }
 
 // A Packet is a message for a peer, for a core of the same machine, or for an

@@ -134,6 +134,15 @@ func (p *payer) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error)
 	return rail.Receipt(v.(answer).Paid, p.to(), p.m.Host.Now()), nil
 }
 
+// Prove returns the receipt of an order that was paid.
+func (p *payer) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
+	v, err := p.m.Host.Ask(ctx, ledgerName, id.Key(), coinop.Inquiry{Order: id})
+	if err != nil {
+		return coinop.Receipt{}, err
+	}
+	return rail.Receipt(v.(answer).Paid, p.to(), p.m.Host.Now()), nil
+}
+
 // maxUnheard bounds the payments that Settled has not returned yet. The till's
 // book has every one of them.
 const maxUnheard = 1024

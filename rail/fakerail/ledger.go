@@ -53,8 +53,11 @@ func newLedger(node keys.Secret, balance coinop.Amount) *ledger {
 // Step pays each order once.
 func (l *ledger) Step(in step.Input) (fx step.Effects) {
 	for _, event := range in.Events {
-		if o, ok := event.(coinop.Order); ok {
-			l.pay(o, &fx)
+		switch ev := event.(type) {
+		case coinop.Order:
+			l.pay(ev, &fx)
+		case coinop.Inquiry:
+			l.prove(ev, &fx)
 		}
 	}
 	return fx
@@ -73,6 +76,17 @@ func (l *ledger) pay(o coinop.Order, fx *step.Effects) {
 		fx.Done = append(fx.Done, step.Outcome{ID: newPayment, Value: l.proof(p)})
 	}
 	fx.Done = append(fx.Done, step.Outcome{ID: o.ID.Key(), Value: answer{l.proof(p)}})
+}
+
+// prove answers for a payment that is remembered, and never pays.
+func (l *ledger) prove(q coinop.Inquiry, fx *step.Effects) {
+	out := step.Outcome{ID: q.Order.Key()}
+	if p := l.where[q.Order]; p != nil {
+		out.Value = answer{l.proof(p)}
+	} else {
+		out.Err = &coinop.Error{Kind: coinop.Refused, Op: "prove " + q.Order.String(), Err: coinop.ErrForgotten}
+	}
+	fx.Done = append(fx.Done, out)
 }
 
 // newPayment is the ID of the outcomes that the till files; an answer is for

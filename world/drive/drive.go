@@ -69,6 +69,49 @@ type Committer interface {
 	Commit([]step.Record) error
 }
 
+// MaxLazy bounds the lazy records that wait for a commit.
+const MaxLazy = 8192
+
+// A Writer commits, and lets lazy records wait for those that are not: a payment
+// that is settled is then on disk with the next one that is promised, for no
+// fsync of its own.
+type Writer struct {
+	DB      Committer
+	waiting []step.Record
+}
+
+// Commit makes records durable, after all that wait, unless all of them are
+// lazy.
+func (w *Writer) Commit(records []step.Record) error {
+	w.waiting = append(w.waiting, records...)
+	for i := range records {
+		if !records[i].Lazy {
+			return w.Flush()
+		}
+	}
+	if len(w.waiting) >= MaxLazy {
+		return w.Flush()
+	}
+	return nil
+}
+
+// Flush commits what waits.
+func (w *Writer) Flush() error {
+	if len(w.waiting) == 0 {
+		return nil
+	}
+	err := w.DB.Commit(w.waiting)
+	clear(w.waiting)
+	w.waiting = w.waiting[:0]
+	return err
+}
+
+// Waiting is the lazy records that a crash would lose.
+func (w *Writer) Waiting() []step.Record { return w.waiting }
+
+// flushAfter is how long lazy records wait when nothing else happens.
+const flushAfter = time.Second
+
 // An Outlet takes the packets for one name: a peer, the chain, a device. It is
 // called on the host's goroutine, in order, and must not block for long.
 type Outlet func(step.Packet)
@@ -76,7 +119,7 @@ type Outlet func(step.Packet)
 // A Host runs a machine: one goroutine, one bounded inbox, one durable write
 // for everything that waited.
 type Host struct {
-	db      Committer
+	writer  Writer // of the host's goroutine
 	now     func() step.Time
 	machine *Machine
 
@@ -100,7 +143,7 @@ type waitKey struct{ core, id string }
 // NewHost returns a host that commits to db. now tells the time to cores.
 func NewHost(db Committer, now func() step.Time) *Host {
 	return &Host{
-		db: db, now: now, machine: NewMachine(),
+		writer: Writer{DB: db}, now: now, machine: NewMachine(),
 		inbox:   make(chan Event, MaxInbox),
 		calls:   make(chan func()),
 		stopped: make(chan struct{}),
@@ -256,10 +299,17 @@ func (h *Host) Run(ctx context.Context) (err error) {
 		h.stop(err)
 	}()
 	batch := make([]Event, 0, MaxInbox)
+	idle := time.NewTicker(flushAfter)
+	defer idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(ctx.Err(), h.writer.Flush())
+		case <-idle.C:
+			if err := h.writer.Flush(); err != nil {
+				return &coinop.Error{Kind: coinop.Broken, Op: "run machine", Err: err}
+			}
+			continue
 		case call := <-h.calls:
 			call()
 			continue
@@ -315,7 +365,7 @@ func (h *Host) Err() error {
 // hands is a Host seen as the World of its machine.
 type hands Host
 
-func (w *hands) Commit(records []step.Record) error { return w.db.Commit(records) }
+func (w *hands) Commit(records []step.Record) error { return w.writer.Commit(records) }
 
 func (w *hands) Send(p step.Packet) {
 	w.mu.Lock()

@@ -276,6 +276,7 @@ func (p *Payer) send(now step.Time, fx *step.Effects) {
 		m = Funded{p.Terms}
 	case pending > 0 && p.again:
 		m = p.ticket(true)
+		fx.Put = append(fx.Put, p.head()) // it says which stamps are on disk
 	case len(p.fresh) > 0:
 		m = p.ticket(false)
 	case p.state == closing && p.again && pending == 0:
@@ -313,7 +314,9 @@ func (p *Payer) taken(s receipt.Stamped, fx *step.Effects) {
 		}
 	}
 	if len(settled) > 0 {
-		fx.Put = append(fx.Put, p.head())
+		head := p.head()
+		head.Lazy = p.state != closing // a closing is for what is stamped: no way back
+		fx.Put = append(fx.Put, head)
 		p.again = p.again || p.state == closing
 	}
 }

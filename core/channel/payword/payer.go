@@ -113,7 +113,7 @@ type Payer struct {
 	orders, ticks []receipt.Entry
 	ticked        map[coinop.OrderID]int // a session's place in ticks
 	again, retry  bool                   // resend what is pending, the settlement
-	dirty         bool                   // the head changed
+	dirty, later  bool                   // the head changed; so that it may be lazy
 }
 
 // NewPayer starts the paying end of a channel that the payee accepted; node is
@@ -151,7 +151,7 @@ func (p *Payer) Step(in step.Input) step.Effects {
 	p.check()
 	var fx step.Effects
 	p.now, p.orders, p.ticks = in.At, nil, nil
-	p.again, p.retry, p.dirty = false, false, false
+	p.again, p.retry, p.dirty, p.later = false, false, false, false
 	clear(p.ticked)
 	for _, event := range in.Events {
 		switch ev := event.(type) {
@@ -177,8 +177,10 @@ func (p *Payer) Step(in step.Input) step.Effects {
 	p.drain(&fx)
 	p.promise(&fx)
 	p.send(&fx)
-	if p.dirty {
-		fx.Put = append(fx.Put, p.head())
+	if p.dirty || p.later {
+		head := p.head()
+		head.Lazy = !p.dirty
+		fx.Put = append(fx.Put, head)
 	}
 	return fx
 }
@@ -400,6 +402,7 @@ func (p *Payer) send(fx *step.Effects) {
 		return
 	case p.again || pending == 1 && p.fresh() || p.now >= p.sent+resendAfter:
 		m, p.sent = p.message(true), p.now
+		p.dirty = true // it says which stamps are on disk
 	case p.fresh():
 		m = p.message(false)
 	default:

@@ -17,7 +17,7 @@ type meter struct {
 func (p *Payer) taken(s receipt.Stamped, fx *step.Effects) {
 	settled, forgotten := p.ledger.Taken(s, fx)
 	for _, b := range settled {
-		p.sent, p.dirty = p.now, true
+		p.sent, p.later = p.now, true
 		p.meter(b)
 		p.answer(b, fx)
 	}
@@ -47,7 +47,9 @@ func (p *Payer) answer(b receipt.Settled, fx *step.Effects) {
 		m := p.meters[e.Order]
 		if n := m.coins - m.told; n > 0 {
 			m.told = m.coins
-			fx.Put = append(fx.Put, p.meterRecord(e.Order, m))
+			record := p.meterRecord(e.Order, m)
+			record.Lazy = true // as the stamp it counts
+			fx.Put = append(fx.Put, record)
 			fx.Done = append(fx.Done, step.Outcome{ID: MeterID(e.Order), Value: Metered{e.Order, m.coins, n}})
 		}
 	})
@@ -59,7 +61,7 @@ func (p *Payer) forget(b receipt.Settled, fx *step.Effects) {
 		m := p.meters[e.Order]
 		if m.kept--; m.kept == 0 {
 			delete(p.meters, e.Order)
-			fx.Put = append(fx.Put, step.Record{Key: p.meterKey(e.Order)})
+			fx.Put = append(fx.Put, step.Record{Key: p.meterKey(e.Order), Lazy: true})
 		}
 	})
 }
