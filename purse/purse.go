@@ -50,7 +50,12 @@ func (p *Purse) Hold(ctx context.Context, r *rail.Rail) error {
 	return p.m.Host.Tell(ctx, spend.Name, step.Rang{ID: step.Start})
 }
 
-func outlet(r *rail.Rail) string { return "rail/" + r.Scheme() }
+// outlet names a rail that is no core, without its parameters: they may change
+// while an order waits for it.
+func outlet(r *rail.Rail) string {
+	uri, _, _ := strings.Cut(r.String(), "?")
+	return "rail/" + uri
+}
 
 // toRail lets a rail that is no core of this machine pay an order, on a
 // goroutine of its own; the book bounds how many there are.
