@@ -136,6 +136,7 @@ func (t Tree) Root() (root [32]byte) {
 }
 
 func (t Tree) path(i int) (path []hash) {
+	path = make([]hash, 0, len(t.levels)-1)
 	for _, level := range t.levels[:len(t.levels)-1] {
 		if sibling := i ^ 1; sibling < len(level) {
 			path = append(path, level[sibling])

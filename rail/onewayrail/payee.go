@@ -30,7 +30,7 @@ const (
 // payee is the earning end, for any number of payers.
 type payee struct {
 	m      *engine.Machine
-	host   string
+	payTo  string // kept, because a public key takes a multiplication on the curve
 	policy oneway.Policy
 	heard  chan coinop.Receipt
 
@@ -40,7 +40,7 @@ type payee struct {
 
 func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, error) {
 	q := rail.Query(u)
-	c := &payee{m: m, host: q.Text("host", ""), heard: make(chan coinop.Receipt, maxUnheard), ids: map[oneway.ID]bool{}}
+	c := &payee{m: m, payTo: Scheme + "://" + m.Key.Public().String() + "@" + q.Text("host", ""), heard: make(chan coinop.Receipt, maxUnheard), ids: map[oneway.ID]bool{}}
 	c.policy = oneway.Policy{
 		MinCapacity: q.Amount("min_capacity", oneway.MinCapacity),
 		MaxCapacity: q.Amount("max_capacity", 10*coinop.BTC),
@@ -149,7 +149,7 @@ func (c *payee) hear(o step.Outcome) {
 }
 
 // PayTo is the payment URI of this machine.
-func (c *payee) PayTo() string { return Scheme + "://" + c.m.Key.Public().String() + "@" + c.host }
+func (c *payee) PayTo() string { return c.payTo }
 
 // Bill puts a bill's order and amount into the payment URI.
 func (c *payee) Bill(b coinop.Bill) (string, error) {

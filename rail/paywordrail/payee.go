@@ -41,7 +41,7 @@ const (
 // does not matter which rail settles, or in which sequence rails are opened.
 type payee struct {
 	m      *engine.Machine
-	host   string
+	payTo  string // kept, because a public key takes a multiplication on the curve
 	policy payword.Policy
 	heard  chan coinop.Receipt
 
@@ -53,7 +53,7 @@ type payee struct {
 func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, error) {
 	q := rail.Query(u)
 	c := &payee{
-		m: m, host: q.Text("host", ""), heard: make(chan coinop.Receipt, maxUnheard),
+		m: m, payTo: Scheme + "://" + m.Key.Public().String() + "@" + q.Text("host", ""), heard: make(chan coinop.Receipt, maxUnheard),
 		policy: payword.Policy{MaxCredit: q.Amount("max_credit", defaultMaxCredit), MinSettle: q.Amount("min_settle", defaultMinSettle)},
 		ids:    map[payword.ID]bool{}, peers: map[keys.Public]int{},
 	}
@@ -165,7 +165,7 @@ func (c *payee) hear(o step.Outcome) {
 }
 
 // PayTo is the payment URI of this machine.
-func (c *payee) PayTo() string { return Scheme + "://" + c.m.Key.Public().String() + "@" + c.host }
+func (c *payee) PayTo() string { return c.payTo }
 
 // Bill puts a bill's order and amount into the payment URI.
 func (c *payee) Bill(b coinop.Bill) (string, error) {
@@ -195,6 +195,15 @@ func (c *payee) Verify(r coinop.Receipt) error { return rail.VerifyStamp(r) }
 
 // Close leaves the channels open for the next time.
 func (c *payee) Close() error { return nil }
+
+// Summary is Summaries for whoever only shows them.
+func (c *payee) Summary(ctx context.Context) (all []any, err error) {
+	channels, err := c.Summaries(ctx)
+	for _, s := range channels {
+		all = append(all, s)
+	}
+	return all, err
+}
 
 // Summaries reads the state of all channels.
 func (c *payee) Summaries(ctx context.Context) (all []payword.Summary, err error) {

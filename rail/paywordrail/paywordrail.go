@@ -329,6 +329,12 @@ func (c *payer) Shut(ctx context.Context, _ bool) error {
 	return err
 }
 
+// Summary is Summaries for whoever only shows them.
+func (c *payer) Summary(ctx context.Context) ([]any, error) {
+	s, err := c.summary(ctx)
+	return []any{s}, err
+}
+
 // Summaries reads the state of the rail's channel.
 func (c *payer) Summaries(ctx context.Context) ([]payword.Summary, error) {
 	s, err := c.summary(ctx)

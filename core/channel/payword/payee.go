@@ -33,6 +33,7 @@ type Payee struct {
 	// What lives for one step.
 	coming []Coins
 	hashes uint64
+	signs  uint64 // signatures made since the start, for the summary
 }
 
 // NewPayee starts the earning end of a channel that a payer has agreed to. The
@@ -142,6 +143,7 @@ func (p *Payee) take(fx *step.Effects) {
 	if taken != nil {
 		fx.Put = append(fx.Put, p.head())
 		p.stamps.Stamp(from, p.seq, p.worth(p.total()), taken, fx)
+		p.signs++
 	}
 	if p.commit.Epoch != epoch {
 		fx.Put = append(fx.Put, p.commitRecord())
@@ -243,7 +245,7 @@ func (p *Payee) Summary() Summary {
 	return Summary{
 		ID: p.id, State: open.String(), Coin: p.Coin, Paid: p.worth(p.total()),
 		Settled: p.worth(p.settled), AtRisk: p.worth(p.total() - p.settled), Left: p.worth(p.settled + p.Credit - p.total()),
-		Settlements: p.settlements, Tickets: p.seq, Epoch: p.commit.Epoch, Index: p.index, Length: p.Length,
+		Settlements: p.settlements, Tickets: p.seq, Epoch: p.commit.Epoch, Index: p.index, Length: p.Length, Signatures: p.signs,
 	}
 }
 

@@ -16,10 +16,6 @@ const (
 
 	resendAfter = 2 * step.Second
 	retryAfter  = 30 * step.Second
-
-	// askAfter is how soon a stamp that leaves a gap makes the payer send all
-	// again: not at once, or a payee could make it do nothing else.
-	askAfter = 100 * step.Millisecond
 )
 
 // Why a payer does not take an order.
@@ -113,6 +109,7 @@ type Payer struct {
 	orders, ticks []receipt.Entry
 	ticked        map[coinop.OrderID]int // a session's place in ticks
 	again, retry  bool                   // resend what is pending, the settlement
+	signs         uint64                 // signatures made since the start, for the summary
 	dirty, later  bool                   // the head changed; so that it may be lazy
 }
 
@@ -387,6 +384,7 @@ func (p *Payer) nextChain() {
 	p.chain = p.next
 	p.commit = Commitment{Epoch: p.commit.Epoch + 1, Start: p.total, Root: p.chain.Word()}
 	p.commit.Sig = p.node.Sign(p.digest(&p.commit))
+	p.signs++
 	p.next = startChain(Seed(p.node, p.id, p.commit.Epoch+1), p.Length)
 }
 

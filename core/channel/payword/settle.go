@@ -94,6 +94,7 @@ type Summary struct {
 	Epoch       uint64        `json:"epoch"`
 	Index       uint64        `json:"index"`
 	Length      uint64        `json:"length"`
+	Signatures  uint64        `json:"signatures"` // made since this end was loaded, stamps included
 }
 
 // Summary reads the channel. The payer risks what it promised without a stamp.
@@ -103,7 +104,7 @@ func (p *Payer) Summary() Summary {
 		Paid: p.worth(p.stamped()), Pending: p.worth(p.total - p.stamped()), AtRisk: p.worth(p.total - p.stamped()),
 		Settled: p.worth(p.settled), Settling: p.worth(p.owed), Left: p.worth(p.settled + p.Credit - p.total),
 		Settlements: p.settlements, Tickets: p.ledger.Seq, Waiting: len(p.waiting),
-		Epoch: p.commit.Epoch, Index: p.chain.Index(), Length: p.Length,
+		Epoch: p.commit.Epoch, Index: p.chain.Index(), Length: p.Length, Signatures: p.signs,
 	}
 }
 
