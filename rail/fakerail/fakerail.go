@@ -20,7 +20,6 @@ import (
 	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/receipt"
-	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -57,9 +56,7 @@ func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, er
 	if balance > 0 {
 		return &payer{e, fail}, nil
 	}
-	p := &payee{end: e, heard: make(chan coinop.Receipt, maxUnheard)}
-	e.m.Host.Hear(p.hear)
-	return p, nil
+	return &payee{e, rail.NewEarner(e.m, e.to(), ledgerName)}, nil
 }
 
 // failure is what a payer is told to do wrong.
@@ -143,53 +140,14 @@ func (p *payer) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, e
 	return rail.Receipt(v.(answer).Paid, p.to(), p.m.Host.Now()), nil
 }
 
-// maxUnheard bounds the payments that Settled has not returned yet. The till's
-// book has every one of them.
-const maxUnheard = 1024
-
 // payee is the earning end.
 type payee struct {
 	end
-	heard chan coinop.Receipt
+	*rail.Earner
 }
 
-// hear offers payments to Settled; when nobody takes them the oldest go.
-func (p *payee) hear(o step.Outcome) {
-	paid, ok := o.Value.(receipt.Paid)
-	if !ok || o.Core != ledgerName {
-		return
-	}
-	if len(p.heard) == cap(p.heard) {
-		select {
-		case <-p.heard:
-		default:
-		}
-	}
-	p.heard <- rail.Receipt(paid, p.to(), p.m.Host.Now()) // only this goroutine fills it
-}
+// Verify checks a receipt of this rail offline.
+func (p *payee) Verify(r coinop.Receipt) error { return p.end.Verify(r) }
 
-// PayTo is the payment URI of this machine.
-func (p *payee) PayTo() string { return p.to() }
-
-// Bill puts a bill's order and amount into the payment URI.
-func (p *payee) Bill(b coinop.Bill) (string, error) {
-	if b.Amount == 0 || b.Amount > coinop.MaxAmount {
-		return "", &coinop.Error{Kind: coinop.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
-	}
-	return fmt.Sprintf("%s?order=%v&amount_msat=%d", p.to(), b.ID, uint64(b.Amount)), nil
-}
-
-// Settled returns the next payment.
-func (p *payee) Settled(ctx context.Context) (coinop.Receipt, error) {
-	select {
-	case r := <-p.heard:
-		return r, nil
-	case <-ctx.Done():
-		return coinop.Receipt{}, ctx.Err()
-	}
-}
-
-// Pay refuses: this end earns.
-func (p *payee) Pay(_ context.Context, o coinop.Order) (coinop.Receipt, error) {
-	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: errors.New("this end only earns; give it a balance to pay")}
-}
+// Close leaves the ledger to the other end.
+func (p *payee) Close() error { return p.end.Close() }

@@ -11,8 +11,6 @@ import (
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
-	"coinop.dev/core/receipt"
-	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -22,17 +20,13 @@ import (
 const (
 	// MaxChannels bounds the channels a payee has at a time.
 	MaxChannels = 10_000
-	// maxUnheard bounds the payments that Settled has not returned yet. The
-	// till's book has every one of them.
-	maxUnheard = 1024
 )
 
 // payee is the earning end, for any number of payers.
 type payee struct {
+	*rail.Earner
 	m      *engine.Machine
-	payTo  string // kept, because a public key takes a multiplication on the curve
 	policy oneway.Policy
-	heard  chan coinop.Receipt
 
 	mu  sync.Mutex
 	ids map[oneway.ID]bool
@@ -40,7 +34,8 @@ type payee struct {
 
 func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, error) {
 	q := rail.Query(u)
-	c := &payee{m: m, payTo: Scheme + "://" + m.Key.Public().String() + "@" + q.Text("host", ""), heard: make(chan coinop.Receipt, maxUnheard), ids: map[oneway.ID]bool{}}
+	c := &payee{m: m, ids: map[oneway.ID]bool{}}
+	host := q.Text("host", "")
 	c.policy = oneway.Policy{
 		MinCapacity: q.Amount("min_capacity", oneway.MinCapacity),
 		MaxCapacity: q.Amount("max_capacity", 10*coinop.BTC),
@@ -63,7 +58,7 @@ func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 			return nil, err
 		}
 	}
-	m.Host.Hear(c.hear)
+	c.Earner = rail.NewEarner(m, rail.PayToAt(Scheme, m, host), oneway.PayeePrefix)
 	m.AddDoor(c.door)
 	return c, nil
 }
@@ -128,57 +123,6 @@ func (c *payee) admit(from keys.Public, t oneway.Terms) error {
 	c.mu.Unlock()
 	return c.m.Host.Add(context.Background(), oneway.PayeeName(t.ID()), core, trade.Seller)
 }
-
-// hear offers payments to Settled; when nobody takes them the oldest go.
-func (c *payee) hear(o step.Outcome) {
-	paid, ok := o.Value.(receipt.Paid)
-	if !ok || len(o.Core) <= len(oneway.PayeePrefix) || o.Core[:len(oneway.PayeePrefix)] != oneway.PayeePrefix {
-		return
-	}
-	if len(c.heard) == cap(c.heard) {
-		select {
-		case <-c.heard:
-		default:
-		}
-	}
-	// The proof is not made here: this runs for every payment, on the host.
-	select {
-	case c.heard <- coinop.Receipt{Order: paid.Entry().Order, Amount: paid.Entry().Amount, To: c.PayTo(), At: int64(c.m.Host.Now())}:
-	default:
-	}
-}
-
-// PayTo is the payment URI of this machine.
-func (c *payee) PayTo() string { return c.payTo }
-
-// Bill puts a bill's order and amount into the payment URI.
-func (c *payee) Bill(b coinop.Bill) (string, error) {
-	if b.Amount == 0 || b.Amount > coinop.MaxAmount {
-		return "", &coinop.Error{Kind: coinop.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
-	}
-	return fmt.Sprintf("%s?order=%v&amount_msat=%d", c.PayTo(), b.ID, uint64(b.Amount)), nil
-}
-
-// Settled returns the next payment.
-func (c *payee) Settled(ctx context.Context) (coinop.Receipt, error) {
-	select {
-	case r := <-c.heard:
-		return r, nil
-	case <-ctx.Done():
-		return coinop.Receipt{}, ctx.Err()
-	}
-}
-
-// Pay refuses: this end earns.
-func (c *payee) Pay(_ context.Context, o coinop.Order) (coinop.Receipt, error) {
-	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: errors.New("this rail only earns; open one that names the payee")}
-}
-
-// Verify checks a receipt of this rail offline.
-func (c *payee) Verify(r coinop.Receipt) error { return rail.VerifyStamp(r) }
-
-// Close leaves the channels open for the next time.
-func (c *payee) Close() error { return nil }
 
 // Shut asks every payer to close, or claims at once with the last tickets.
 func (c *payee) Shut(ctx context.Context, force bool) error {

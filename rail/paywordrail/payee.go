@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 	"sync"
 
 	"coinop.dev"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
-	"coinop.dev/core/receipt"
-	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -24,11 +21,7 @@ const (
 	// MaxChannels bounds the channels a payee has at a time.
 	MaxChannels = 10_000
 	// maxPerPeer bounds those of one payer, who is given credit for each.
-	maxPerPeer = 16
-	// maxUnheard bounds the payments that Settled has not returned yet. The
-	// till's book has every one of them.
-	maxUnheard = 1024
-
+	maxPerPeer       = 16
 	defaultMaxCredit = payword.MaxGap * coinop.Msat
 	defaultMinSettle = coinop.Sat
 )
@@ -40,10 +33,9 @@ const (
 // hands them over instead of counting them: they were counted as coins. So it
 // does not matter which rail settles, or in which sequence rails are opened.
 type payee struct {
+	*rail.Earner
 	m      *engine.Machine
-	payTo  string // kept, because a public key takes a multiplication on the curve
 	policy payword.Policy
-	heard  chan coinop.Receipt
 
 	mu    sync.Mutex
 	ids   map[payword.ID]bool
@@ -52,8 +44,9 @@ type payee struct {
 
 func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, error) {
 	q := rail.Query(u)
+	host := q.Text("host", "")
 	c := &payee{
-		m: m, payTo: Scheme + "://" + m.Key.Public().String() + "@" + q.Text("host", ""), heard: make(chan coinop.Receipt, maxUnheard),
+		m:      m,
 		policy: payword.Policy{MaxCredit: q.Amount("max_credit", defaultMaxCredit), MinSettle: q.Amount("min_settle", defaultMinSettle)},
 		ids:    map[payword.ID]bool{}, peers: map[keys.Public]int{},
 	}
@@ -73,7 +66,7 @@ func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 			return nil, err
 		}
 	}
-	m.Host.Hear(c.hear)
+	c.Earner = rail.NewEarner(m, rail.PayToAt(Scheme, m, host), payword.PayeePrefix)
 	m.AddDoor(c.door)
 	return c, nil
 }
@@ -146,55 +139,6 @@ func (c *payee) admit(from keys.Public, t payword.Terms) error {
 	}
 	return c.add(context.Background(), core)
 }
-
-// hear offers payments to Settled; when nobody takes them the oldest go.
-func (c *payee) hear(o step.Outcome) {
-	paid, ok := o.Value.(receipt.Paid)
-	if !ok || !strings.HasPrefix(o.Core, payword.PayeePrefix) {
-		return
-	}
-	if len(c.heard) == cap(c.heard) {
-		select {
-		case <-c.heard:
-		default:
-		}
-	}
-	// The proof is not made here: this runs for every payment, on the host.
-	e := paid.Entry()
-	c.heard <- coinop.Receipt{Order: e.Order, Amount: e.Amount, To: c.PayTo(), At: int64(c.m.Host.Now())}
-}
-
-// PayTo is the payment URI of this machine.
-func (c *payee) PayTo() string { return c.payTo }
-
-// Bill puts a bill's order and amount into the payment URI.
-func (c *payee) Bill(b coinop.Bill) (string, error) {
-	if b.Amount == 0 || b.Amount > coinop.MaxAmount {
-		return "", &coinop.Error{Kind: coinop.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
-	}
-	return fmt.Sprintf("%s?order=%v&amount_msat=%d", c.PayTo(), b.ID, uint64(b.Amount)), nil
-}
-
-// Settled returns the next payment.
-func (c *payee) Settled(ctx context.Context) (coinop.Receipt, error) {
-	select {
-	case r := <-c.heard:
-		return r, nil
-	case <-ctx.Done():
-		return coinop.Receipt{}, ctx.Err()
-	}
-}
-
-// Pay refuses: this end earns.
-func (c *payee) Pay(_ context.Context, o coinop.Order) (coinop.Receipt, error) {
-	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: errors.New("this rail only earns; open one that names the payee")}
-}
-
-// Verify checks a receipt of this rail offline.
-func (c *payee) Verify(r coinop.Receipt) error { return rail.VerifyStamp(r) }
-
-// Close leaves the channels open for the next time.
-func (c *payee) Close() error { return nil }
 
 // Summary is Summaries for whoever only shows them.
 func (c *payee) Summary(ctx context.Context) (all []any, err error) {
