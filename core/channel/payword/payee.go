@@ -279,6 +279,9 @@ func LoadPayee(db step.Reader, id ID, node keys.Secret) (*Payee, error) {
 	if err := codec.Record(db, prefix+"terms", func(r *codec.Reader) { t = readTerms(r) }); err != nil {
 		return nil, err
 	}
+	if err := t.Check(); err != nil {
+		return nil, fmt.Errorf("record %sterms: %w", prefix, err)
+	}
 	p := newPayee(t, node)
 	if err := codec.Record(db, prefix+"commit", func(r *codec.Reader) { p.commit = readCommitment(r) }); err != nil {
 		return nil, err
