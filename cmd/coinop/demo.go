@@ -717,8 +717,9 @@ func (d *demo) line(p page.State) {
 	if d.u.json || !terminal(d.u.err) {
 		return
 	}
-	fmt.Fprintf(d.u.err, "\r\x1b[K%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms", p.Phase, p.Delivered, p.Unit, p.RatePerS,
-		coinop.Amount(p.PaidMsat), coinop.Amount(p.AtRiskBuyerMsat), coinop.Amount(p.AtRiskSellerMsat), p.P50Ms)
+	d.u.live(fmt.Sprintf("%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms · buyer %d sat + %v in the channel · seller %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,
+		coinop.Amount(p.PaidMsat), coinop.Amount(p.AtRiskBuyerMsat), coinop.Amount(p.AtRiskSellerMsat), p.P50Ms,
+		p.Buyer.OnchainSat, coinop.Amount(p.Buyer.ChannelMsat), coinop.Amount(p.Seller.ChannelMsat)))
 }
 
 // report prints the end.

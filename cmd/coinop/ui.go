@@ -168,6 +168,18 @@ func terminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// live rewrites the terminal's last line, cut to its width.
+func (u *ui) live(line string) {
+	width := 80
+	if f, ok := u.err.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 1 {
+			width = w
+		}
+	}
+	cut := []rune(line)
+	fmt.Fprint(u.err, "\r\x1b[K", string(cut[:min(len(cut), width-1)]))
+}
+
 // show prints v as JSON, or calls text if a person reads.
 func (u *ui) show(v any, text func(io.Writer)) error {
 	if u.json || !terminal(u.out) {
