@@ -1,0 +1,185 @@
+//go:build !omit_demo
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"coinop.dev"
+	"coinop.dev/cmd/coinop/page"
+	"coinop.dev/core/channel/oneway"
+	"coinop.dev/rail"
+)
+
+// watch keeps the page and the terminal up to date, and lets a block come now
+// and then.
+func (d *demo) watch(ctx context.Context) {
+	block := time.NewTicker(demoBlock)
+	defer block.Stop()
+	look := time.NewTicker(250 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-block.C:
+			d.node.Mine(1)
+		case <-look.C:
+			d.look(ctx)
+			p := d.picture()
+			d.hub.Publish(p)
+			d.line(p)
+		}
+	}
+}
+
+// look asks the channel's two ends and the chain how things are.
+func (d *demo) look(ctx context.Context) {
+	d.mu.Lock()
+	buyer, seller := d.buyer.station, d.seller.station
+	d.mu.Unlock()
+	ask := func(s *station) (sum oneway.Summary) {
+		if s == nil {
+			return sum
+		}
+		if r := s.rail("oneway"); r != nil {
+			if c, ok := rail.As[interface {
+				Summaries(context.Context) ([]oneway.Summary, error)
+			}](r); ok {
+				if all, err := c.Summaries(ctx); err == nil && len(all) > 0 {
+					return all[0]
+				}
+			}
+		}
+		return sum
+	}
+	b, s := ask(buyer), ask(seller)
+	status, _ := d.node.Status(ctx, d.channel.Watched())
+	wallet, _ := d.onchain(ctx, d.channel.PayerScript)
+	earned, _ := d.onchain(ctx, d.channel.PayeeScript)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if buyer != nil {
+		d.left = b.Left
+	}
+	if seller != nil {
+		d.sellerRisk = s.AtRisk
+	}
+	d.depth = status.Depth
+	d.buyer.onchain, d.seller.onchain = wallet, earned
+	now := time.Now()
+	d.rates = append(d.rates, tick{now, d.payments})
+	for len(d.rates) > 1 && now.Sub(d.rates[0].at) > time.Second+100*time.Millisecond {
+		d.rates = d.rates[1:]
+	}
+}
+
+func (d *demo) percentiles() (p50, p99 float64) {
+	if len(d.latencies) == 0 {
+		return 0, 0
+	}
+	sorted := slices.Sorted(slices.Values(d.latencies))
+	return sorted[len(sorted)/2], sorted[len(sorted)*99/100]
+}
+
+func (d *demo) picture() page.State {
+	height, tip, _ := d.node.Tip(context.Background())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := page.State{
+		Scenario: d.demoOptions.scenario, Rail: d.demoOptions.rail, Phase: d.phase,
+		ElapsedS: time.Since(d.begin).Seconds(), ForS: d.length.Seconds(),
+		Payments: d.payments, Delivered: d.units, Unit: d.item.Unit, Source: d.source,
+		PriceMsat: uint64(d.item.Price), PaidMsat: uint64(d.paid), CapacityMsat: uint64(d.channel.Capacity), LeftMsat: uint64(d.left),
+		AtRiskBuyerMsat: uint64(d.inFlight), AtRiskSellerMsat: uint64(d.sellerRisk),
+		Link:     page.Up,
+		Readings: slices.Clone(d.readings), Events: slices.Clone(d.events),
+	}
+	if n := len(d.rates); n > 1 {
+		p.RatePerS = float64(d.rates[n-1].payments-d.rates[0].payments) / d.rates[n-1].at.Sub(d.rates[0].at).Seconds()
+	}
+	p.P50Ms, p.P99Ms = d.percentiles()
+	if d.linkDown || d.buyer.station == nil || d.seller.station == nil {
+		p.Link = page.Down
+	}
+	p.Buyer = d.buyer.picture(uint64(d.channel.Capacity) - uint64(d.paid))
+	p.Seller = d.seller.picture(uint64(d.paid))
+	p.Seller.NodeKey = d.channel.Payee.Node.String()
+	p.Buyer.NodeKey = d.channel.PayerNode.String()
+	p.Chain = page.Chain{Height: height, Tip: tip.String(), FundingDepth: d.depth, StartSat: demoFunds}
+	if d.channel.Capacity > 0 {
+		p.Chain.FundingTxid = d.channel.Point.Hash.String()
+	}
+	if c := d.closed; c != nil {
+		p.Chain.CloseTxid, p.Chain.FeesSat, p.Chain.Conserved = c.txid.String(), c.fees, &c.conserved
+		p.Buyer.ChannelMsat, p.Seller.ChannelMsat = 0, 0
+	}
+	return p
+}
+
+func (m *demoMachine) picture(channel uint64) page.Machine {
+	return page.Machine{Name: m.name, State: m.state, OnchainSat: m.onchain, ChannelMsat: channel, Kills: m.kills}
+}
+
+// line is the terminal's one live line.
+func (d *demo) line(p page.State) {
+	if d.u.json || !terminal(d.u.err) {
+		return
+	}
+	d.u.live(fmt.Sprintf("%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms · buyer %d sat + %v in the channel · seller %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,
+		coinop.Amount(p.PaidMsat), coinop.Amount(p.AtRiskBuyerMsat), coinop.Amount(p.AtRiskSellerMsat), p.P50Ms,
+		p.Buyer.OnchainSat, coinop.Amount(p.Buyer.ChannelMsat), coinop.Amount(p.Seller.ChannelMsat)))
+}
+
+// servePage serves the page, and opens a browser on it unless told not to.
+func (d *demo) servePage(ctx context.Context) (closePage func(), err error) {
+	l, err := net.Listen("tcp", d.listen)
+	if err != nil && d.listen == demoPage {
+		l, err = net.Listen("tcp", "127.0.0.1:0") // somebody has the usual port
+	}
+	if err != nil {
+		return nil, fmt.Errorf("serve the page: %w", err)
+	}
+	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		l.Close()
+		return nil, usage{fmt.Errorf("the page is for this computer only; %s is not on loopback", d.listen)}
+	}
+	server := &http.Server{Handler: d.hub.Handler(d.actions()), ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(d.u.log("page").Handler(), slog.LevelDebug)}
+	go server.Serve(l)
+	uri := "http://" + l.Addr().String() + "/"
+	if !d.u.json {
+		fmt.Fprintf(d.u.err, "watch it at %s\n", uri)
+	}
+	if !d.noBrowser && terminal(d.u.err) {
+		openBrowser(uri)
+	}
+	return func() {
+		d.hub.Publish(d.picture())
+		if d.phase == page.Settled && d.length == 0 && terminal(d.u.err) {
+			time.Sleep(demoLinger)
+		}
+		d.hub.Close()
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		server.Shutdown(ctx)
+	}, nil
+}
+
+// openBrowser tries; a computer without one shows the address instead.
+func openBrowser(uri string) {
+	name := map[string]string{"linux": "xdg-open", "darwin": "open"}[runtime.GOOS]
+	if path, err := exec.LookPath(name); name != "" && err == nil && !strings.Contains(path, " ") {
+		if cmd := exec.Command(path, uri); cmd.Start() == nil {
+			go cmd.Wait()
+		}
+	}
+}
