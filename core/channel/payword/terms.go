@@ -49,6 +49,9 @@ type ID [16]byte
 // String is the ID in hex.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// MarshalText is String, for JSON.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
 // IDOf returns the ID of a channel between two nodes. A payer uses a number
 // once for a payee: it seeds the chains.
 func IDOf(payer, payee keys.Public, number uint64) (id ID) {
