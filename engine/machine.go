@@ -287,7 +287,7 @@ func (p *peer) connected(l link.Link) bool {
 
 func (p *peer) lost(l link.Link, err error) {
 	p.mu.Lock()
-	if p.link == l {
+	if l != nil && p.link == l { // a dial that failed had no link, and others wait for one
 		p.link = nil
 		p.up = make(chan struct{})
 	}
@@ -383,7 +383,7 @@ func (m *Machine) Connect(ctx context.Context, addr string, key keys.Public) err
 			},
 			OnUp:      func(l link.Link) { current = l; p.connected(l) },
 			OnMessage: m.received,
-			OnDown:    func(err error) { p.lost(current, err) },
+			OnDown:    func(err error) { p.lost(current, err); current = nil },
 		}
 		m.spawn(func() { keep.Run(m.ctx) })
 	}
