@@ -65,6 +65,16 @@ type Machine struct {
 // channel, and reports whether it did. It runs on the peer's goroutine.
 type Door func(from keys.Public, msg message.Message) bool
 
+// Offer is the end of a Door that somebody waits behind: it gives them v, and
+// drops a second answer, which nobody waits for.
+func Offer[T any](to chan<- T, v T) bool {
+	select {
+	case to <- v:
+	default:
+	}
+	return true
+}
+
 // New starts a machine: its host runs, nothing is connected yet.
 func New(ctx context.Context, o Options) *Machine {
 	if o.Log == nil {

@@ -198,11 +198,7 @@ func Browse(ctx context.Context, m *engine.Machine, seller keys.Public) (trade.T
 		if !ok || from != seller {
 			return false
 		}
-		select {
-		case answer <- t:
-		default: // a second answer
-		}
-		return true
+		return engine.Offer(answer, t)
 	})()
 	for {
 		m.Send(seller, trade.Browse{})

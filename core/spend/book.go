@@ -108,7 +108,6 @@ type Book struct {
 	changed bool // the head must be on disk with this step
 	later   bool // the head changed, and may be lazy
 	touched []*payee
-	again   bool
 }
 
 // NewBook returns an empty book.
@@ -120,7 +119,7 @@ func NewBook(l Limits) *Book {
 func (b *Book) Step(in step.Input) step.Effects {
 	b.check()
 	var fx step.Effects
-	b.changed, b.later, b.again, b.touched = false, false, false, b.touched[:0]
+	b.changed, b.later, b.touched = false, false, b.touched[:0]
 	for _, event := range in.Events {
 		switch ev := event.(type) {
 		case Ask:

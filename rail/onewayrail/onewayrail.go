@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -27,7 +26,6 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
 	"coinop.dev/core/receipt"
-	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -100,7 +98,7 @@ func openPayer(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 // reuse loads every payer this store has, so that refunds and closings go on,
 // and picks an open one to this payee.
 func (c *payer) reuse(ctx context.Context) (found bool, err error) {
-	ids, err := channels(c.m.DB, oneway.PayerPrefix)
+	ids, err := rail.Channels[oneway.ID](c.m.DB, oneway.PayerPrefix)
 	if err != nil {
 		return false, err
 	}
@@ -127,24 +125,6 @@ func ensure(ctx context.Context, m *engine.Machine, name string, core drive.Core
 		return err
 	}
 	return m.Host.Add(ctx, name, core, listener)
-}
-
-// channels lists the channels that have records under a prefix.
-func channels(db step.Reader, prefix string) (ids []oneway.ID, err error) {
-	scan := db.Scan(prefix, func(key string, _ []byte) bool {
-		name, rest, _ := strings.Cut(key[len(prefix):], "/")
-		if rest != "terms" {
-			return true
-		}
-		var id oneway.ID
-		if len(name) != 2*len(id) {
-			err = fmt.Errorf("record %q is not a channel's", key)
-		} else if _, err = hex.Decode(id[:], []byte(name)); err == nil {
-			ids = append(ids, id)
-		}
-		return err == nil
-	})
-	return ids, errors.Join(scan, err)
 }
 
 // open proposes a channel, funds it and starts its payer. The funding
@@ -200,9 +180,9 @@ func (c *payer) propose(ctx context.Context, p oneway.Proposal) (a oneway.Answer
 	c.m.AddDoor(func(from keys.Public, msg message.Message) bool {
 		switch msg := msg.(type) {
 		case oneway.Accept:
-			return from == node && msg.ID == id && offer(accepted, msg.Answer)
+			return from == node && msg.ID == id && engine.Offer(accepted, msg.Answer)
 		case oneway.Reject:
-			return from == node && msg.ID == id && offer(rejected, msg.Why)
+			return from == node && msg.ID == id && engine.Offer(rejected, msg.Why)
 		}
 		return false
 	})
@@ -218,15 +198,6 @@ func (c *payer) propose(ctx context.Context, p oneway.Proposal) (a oneway.Answer
 			return a, fmt.Errorf("no answer to the proposal of a channel: %w", ctx.Err())
 		}
 	}
-}
-
-// offer gives v to whoever waits; a second answer is nobody's.
-func offer[T any](to chan<- T, v T) bool {
-	select {
-	case to <- v:
-	default:
-	}
-	return true
 }
 
 // pollOpen is how often waitOpen looks; confirmations come in minutes.

@@ -44,7 +44,7 @@ func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 	if err := q.Close(); err != nil {
 		return nil, err
 	}
-	ids, err := channels(m.DB, oneway.PayeePrefix)
+	ids, err := rail.Channels[oneway.ID](m.DB, oneway.PayeePrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 	if err := q.Close(); err != nil {
 		return nil, err
 	}
-	ids, err := channels(m.DB, payword.PayeePrefix)
+	ids, err := rail.Channels[payword.ID](m.DB, payword.PayeePrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -139,7 +137,7 @@ func (c *payer) settler(env rail.Env, scheme string) (core string, err error) {
 // reuse loads every payer this store has, so that settling goes on, and picks
 // one that is like the proposal.
 func (c *payer) reuse(ctx context.Context, want payword.Proposal) (found bool, err error) {
-	ids, err := channels(c.m.DB, payword.PayerPrefix)
+	ids, err := rail.Channels[payword.ID](c.m.DB, payword.PayerPrefix)
 	if err != nil {
 		return false, err
 	}
@@ -183,24 +181,6 @@ func add(ctx context.Context, m *engine.Machine, name string, core drive.Core, l
 	return m.Host.Tell(ctx, name, step.Rang{ID: step.Start})
 }
 
-// channels lists the channels that have records under a prefix.
-func channels(db step.Reader, prefix string) (ids []payword.ID, err error) {
-	scan := db.Scan(prefix, func(key string, _ []byte) bool {
-		name, rest, _ := strings.Cut(key[len(prefix):], "/")
-		if rest != "terms" {
-			return true
-		}
-		var id payword.ID
-		if len(name) != 2*len(id) {
-			err = fmt.Errorf("record %q is not a channel's", key)
-		} else if _, err = hex.Decode(id[:], []byte(name)); err == nil {
-			ids = append(ids, id)
-		}
-		return err == nil
-	})
-	return ids, errors.Join(scan, err)
-}
-
 // proposeAgain is when a proposal that nobody has answered is sent again.
 const proposeAgain = time.Second
 
@@ -229,9 +209,9 @@ func (c *payer) propose(ctx context.Context, p payword.Proposal) (a payword.Answ
 	defer c.m.AddDoor(func(from keys.Public, msg message.Message) bool {
 		switch msg := msg.(type) {
 		case payword.Accept:
-			return from == node && msg.ID == id && offer(accepted, msg.Answer)
+			return from == node && msg.ID == id && engine.Offer(accepted, msg.Answer)
 		case payword.Reject:
-			return from == node && msg.ID == id && offer(rejected, msg.Why)
+			return from == node && msg.ID == id && engine.Offer(rejected, msg.Why)
 		}
 		return false
 	})()
@@ -249,15 +229,6 @@ func (c *payer) propose(ctx context.Context, p payword.Proposal) (a payword.Answ
 			return a, drive.ErrStopped
 		}
 	}
-}
-
-// offer gives v to whoever waits; a second answer is nobody's.
-func offer[T any](to chan<- T, v T) bool {
-	select {
-	case to <- v:
-	default:
-	}
-	return true
 }
 
 // pollOpen is how often waitOpen looks.

@@ -11,27 +11,6 @@ import (
 	"coinop.dev/core/step"
 )
 
-// records is a disk that holds what a core says is durable.
-type records map[string][]byte
-
-func (d records) Get(key string) ([]byte, error) { return d[key], nil }
-
-func (d records) Scan(prefix string, yield func(string, []byte) bool) error {
-	var keys []string
-	for key := range d {
-		if strings.HasPrefix(key, prefix) {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		if !yield(key, d[key]) {
-			break
-		}
-	}
-	return nil
-}
-
 // A spoiled record is an error, or loads to a core that stops itself; it never
 // crashes a machine in another way.
 func FuzzLoad(f *testing.F) {
@@ -48,7 +27,7 @@ func FuzzLoad(f *testing.F) {
 		if isPayer {
 			written = h.payer.Durable()
 		}
-		d := records{}
+		d := disk{}
 		for i, r := range written {
 			value := slices.Clone(r.Value)
 			if i == int(which)%len(written) && len(value) > 0 {
