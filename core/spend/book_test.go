@@ -1,15 +1,12 @@
 package spend_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,6 +17,7 @@ import (
 	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
+	"coinop.dev/internal/persisted"
 	"coinop.dev/sim"
 )
 
@@ -354,65 +352,13 @@ func written(t testing.TB) map[string][]byte {
 	o.For, o.Units = "reading", 3
 	d.tell(spend.Ask{Order: o, Via: "rail", Seller: "peer/s"})
 	d.tell(step.Recv{From: "peer/s", Msg: trade.Goods{Order: o.ID, Payload: []byte("21 °C")}})
-	disk := map[string][]byte{}
-	d.disk.Scan("", func(key string, value []byte) bool {
-		disk[key] = bytes.Clone(value)
-		return true
-	})
-	return disk
-}
-
-func stored(records map[string][]byte) *sim.Disk {
-	d := &sim.Disk{}
-	for key, value := range records {
-		d.Commit([]step.Record{{Key: key, Value: value}})
-	}
-	return d
-}
-
-func dump(disk map[string][]byte) []byte {
-	var b bytes.Buffer
-	stored(disk).Scan("", func(key string, value []byte) bool {
-		fmt.Fprintf(&b, "%q %x\n", key, value)
-		return true
-	})
-	return b.Bytes()
+	return persisted.Records(d.disk)
 }
 
 // Records of version 1 must be read for ever, so their bytes are kept.
 func TestPersistedFormat(t *testing.T) {
-	disk, path := written(t), filepath.Join("testdata", "persisted", "v1-book.hex")
-	if *update {
-		if err := os.WriteFile(path, dump(disk), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := dump(disk); !bytes.Equal(got, raw) {
-		t.Errorf("the book is written as\n%s\nand was\n%s", got, raw)
-	}
-	old := map[string][]byte{}
-	for lines := bufio.NewScanner(bytes.NewReader(raw)); lines.Scan(); {
-		var key, value string
-		if _, err := fmt.Sscanf(lines.Text(), "%q %s", &key, &value); err != nil {
-			t.Fatal(err)
-		}
-		if old[key], err = hex.DecodeString(value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	book, err := spend.Load(stored(old), spend.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range book.Durable() {
-		if !bytes.Equal(disk[r.Key], r.Value) {
-			t.Errorf("%q was %x and is %x", r.Key, disk[r.Key], r.Value)
-		}
-	}
+	path := filepath.Join("testdata", "persisted", "v1-book.hex")
+	persisted.Test(t, path, *update, written(t), func(d *sim.Disk) (*spend.Book, error) { return spend.Load(d, spend.Limits{}) })
 }
 
 // FuzzLoad changes one record: loading is an error or gives a book, and
@@ -424,7 +370,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	good := written(f)
 	f.Fuzz(func(t *testing.T, which byte, at uint16, with []byte) {
-		d := stored(good)
+		d := persisted.Disk(good)
 		var keys []string
 		d.Scan("", func(key string, _ []byte) bool { keys = append(keys, key); return true })
 		key := keys[int(which)%len(keys)]

@@ -1,12 +1,9 @@
 package oneway_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/hex"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -14,6 +11,7 @@ import (
 
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/step"
+	"coinop.dev/internal/persisted"
 	"coinop.dev/sim"
 )
 
@@ -25,12 +23,7 @@ func written(t testing.TB, name string) (disk map[string][]byte, id oneway.ID) {
 	if name == "payee" {
 		k.obey("wait 2\ndeliver\ndeliver\nclose payer\ndeliver")
 	}
-	disk = map[string][]byte{}
-	k.ends[name].disk.Scan("", func(key string, value []byte) bool {
-		disk[key] = bytes.Clone(value)
-		return true
-	})
-	return disk, k.terms.ID()
+	return persisted.Records(k.ends[name].disk), k.terms.ID()
 }
 
 // Records of version 1 must be read for ever, so their bytes are kept.
@@ -38,27 +31,8 @@ func TestPersistedFormat(t *testing.T) {
 	for _, name := range []string{"payer", "payee"} {
 		disk, id := written(t, name)
 		path := filepath.Join("testdata", "persisted", "v1-"+name+".hex")
-		if f := flag.Lookup("update"); f.Value.String() == "true" {
-			if err := os.WriteFile(path, dump(disk), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := dump(disk); !bytes.Equal(got, raw) {
-			t.Errorf("%s is written as\n%s\nand was\n%s", name, got, raw)
-		}
-		core, err := load(name, stored(undump(t, raw)), id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range core.Durable() {
-			if !bytes.Equal(disk[r.Key], r.Value) {
-				t.Errorf("%s: %s was %x and is %x", name, r.Key, disk[r.Key], r.Value)
-			}
-		}
+		update := flag.Lookup("update").Value.String() == "true"
+		persisted.Test(t, path, update, disk, func(d *sim.Disk) (durable, error) { return load(name, d, id) })
 	}
 }
 
@@ -74,39 +48,6 @@ func load(name string, disk *sim.Disk, id oneway.ID) (durable, error) {
 	}
 	p, err := oneway.LoadPayee(disk, id, secret("payee"))
 	return p, err
-}
-
-func stored(records map[string][]byte) *sim.Disk {
-	d := &sim.Disk{}
-	for key, value := range records {
-		d.Commit([]step.Record{{Key: key, Value: value}})
-	}
-	return d
-}
-
-func dump(disk map[string][]byte) []byte {
-	var b bytes.Buffer
-	stored(disk).Scan("", func(key string, value []byte) bool {
-		fmt.Fprintf(&b, "%q %x\n", key, value)
-		return true
-	})
-	return b.Bytes()
-}
-
-func undump(t testing.TB, raw []byte) map[string][]byte {
-	disk := map[string][]byte{}
-	for lines := bufio.NewScanner(bytes.NewReader(raw)); lines.Scan(); {
-		var key, value string
-		if _, err := fmt.Sscanf(lines.Text(), "%q %s", &key, &value); err != nil {
-			t.Fatal(err)
-		}
-		v, err := hex.DecodeString(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		disk[key] = v
-	}
-	return disk
 }
 
 // FuzzLoad changes one record: whatever a bad disk says, loading is an error or
@@ -126,7 +67,7 @@ func FuzzLoad(f *testing.F) {
 		if isPayer {
 			name = "payer"
 		}
-		d := stored(disks[name])
+		d := persisted.Disk(disks[name])
 		var keys []string
 		d.Scan("", func(key string, _ []byte) bool { keys = append(keys, key); return true })
 		key := keys[int(which)%len(keys)]
