@@ -20,7 +20,11 @@ import (
 func describe(what any) string {
 	switch ev := what.(type) {
 	case step.Recv:
-		return "from " + ev.From[:min(9, len(ev.From))] + " " + describe(ev.Msg)
+		over := ""
+		if ev.Link != 0 {
+			over = fmt.Sprintf(" over %d", ev.Link)
+		}
+		return "from " + ev.From[:min(9, len(ev.From))] + over + " " + describe(ev.Msg)
 	case message.Message:
 		return fmt.Sprintf("%T %x", ev, ev.Append(nil))
 	case watch.Status:
@@ -36,7 +40,7 @@ func describe(what any) string {
 		return fmt.Sprintf("outcome %x %v", ev.ID, ev.Err)
 	case spend.Ask:
 		return fmt.Sprintf("ask %v %v", ev.Order.ID, ev.Order.Amount)
-	case step.Rang, step.Linked, oneway.Close, payword.Close, coinop.Order:
+	case step.Rang, step.Linked, step.Unlinked, oneway.Close, payword.Close, coinop.Order:
 		return fmt.Sprintf("%T %v", ev, ev)
 	}
 	return fmt.Sprintf("%T", what)

@@ -10,7 +10,7 @@ import (
 )
 
 // A Ledger is the simulated chain: blocks of transactions whose scripts, sums
-// and lock times are checked for real (txscript), a mempool where the first
+// and locks are checked for real (txscript, BIP 68), a mempool where the first
 // spender of an output wins, and reorganisations.
 type Ledger struct {
 	coins   map[wire.OutPoint]*wire.TxOut // made from nothing at genesis
@@ -48,8 +48,8 @@ func (l *Ledger) Publish(t *wire.MsgTx) error {
 		fetch.AddPrevOut(in.PreviousOutPoint, out)
 		sum += out.Value
 	}
-	if t.LockTime > uint32(l.Tip()) {
-		return fmt.Errorf("lock time %d is not reached at %d", t.LockTime, l.Tip())
+	if err := l.locked(t); err != nil {
+		return err
 	}
 	for _, out := range t.TxOut {
 		sum -= out.Value
@@ -70,6 +70,47 @@ func (l *Ledger) Publish(t *wire.MsgTx) error {
 	}
 	l.mempool = append(l.mempool, t)
 	return nil
+}
+
+// Began is when the chain does, in Unix seconds: its blocks have no times, so a
+// lock until later is never reached.
+const Began = 1_700_000_000
+
+// locked is why the next block cannot have t: its lock time, or the age of an
+// input (BIP 68), which is counted in blocks only.
+func (l *Ledger) locked(t *wire.MsgTx) error {
+	final := true
+	for _, in := range t.TxIn {
+		final = final && in.Sequence == wire.MaxTxInSequenceNum
+	}
+	reached := int64(l.Tip())
+	if t.LockTime >= txscript.LockTimeThreshold {
+		reached = Began
+	}
+	if !final && int64(t.LockTime) > reached {
+		return fmt.Errorf("lock time %d is not reached at %d", t.LockTime, reached)
+	}
+	if t.Version < 2 {
+		return nil
+	}
+	for i, in := range t.TxIn {
+		if in.Sequence&wire.SequenceLockTimeDisabled != 0 {
+			continue
+		}
+		wants, depth := int32(in.Sequence&wire.SequenceLockTimeMask), l.depth(in.PreviousOutPoint)
+		if in.Sequence&wire.SequenceLockTimeIsSeconds != 0 || depth < wants {
+			return fmt.Errorf("input %d waits for depth %d and has %d (sequence %#x)", i, wants, depth, in.Sequence)
+		}
+	}
+	return nil
+}
+
+// depth is an output's. What was there from the beginning is deep.
+func (l *Ledger) depth(point wire.OutPoint) int32 {
+	if l.coins[point] != nil {
+		return wire.SequenceLockTimeMask
+	}
+	return l.Status(point).Depth
 }
 
 // Mine puts the mempool into a block.
@@ -138,9 +179,9 @@ func (l *Ledger) Status(point wire.OutPoint) watch.Status {
 	s := watch.Status{Point: point, Tip: l.Tip()}
 	for i, block := range l.blocks {
 		depth := int32(len(l.blocks) - i)
-		for _, t := range block {
-			if t.TxHash() == point.Hash {
-				s.Depth, s.Value = depth, t.TxOut[point.Index].Value
+		for place, t := range block {
+			if t.TxHash() == point.Hash && int(point.Index) < len(t.TxOut) {
+				s.Depth, s.Value, s.Index = depth, t.TxOut[point.Index].Value, int32(place)
 			}
 			for _, in := range t.TxIn {
 				if in.PreviousOutPoint == point {

@@ -9,7 +9,6 @@ import (
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
-	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
@@ -24,14 +23,13 @@ import (
 // them, and a chain that reorganises.
 type shop struct {
 	*World
-	Ledger *Ledger
+	Chain *Chain
 
 	buyerKey, sellerKey keys.Secret
 	buyer, seller       *Machine
 	terms               oneway.Terms
 	id                  oneway.ID
 	price               coinop.Amount
-	watched             map[*Machine]bool
 
 	to, via string // the payment URI of the orders, and the core that pays them
 	// Cores that a world adds to the buyer's and the seller's machine.
@@ -46,10 +44,11 @@ type shop struct {
 // newShop agrees on a channel and signs its funding; nothing is published.
 func newShop(seed uint64, f Faults) (*shop, *oneway.Payer, error) {
 	s := &shop{
-		World: NewWorld(seed, f), Ledger: NewLedger(), price: 1_250,
-		watched: map[*Machine]bool{}, asked: map[coinop.OrderID]coinop.Order{},
+		World: NewWorld(seed, f), price: 1_250,
+		asked:    map[coinop.OrderID]coinop.Order{},
 		receipts: map[coinop.OrderID]string{}, goods: map[coinop.OrderID]string{}, delivered: map[coinop.OrderID]int{},
 	}
+	s.Chain = NewChain(s.World)
 	s.OnDone, s.World.Outlet = s.done, s.outlet
 	var err error
 	if s.buyerKey, err = keys.NewSecret(byteStream{s.Random("keys")}); err != nil {
@@ -77,13 +76,13 @@ const minted = 2_000_000 // satoshi
 func (s *shop) open() (*oneway.Payer, error) {
 	wallet := oneway.PayoutKey(s.buyerKey)
 	coin := wire.OutPoint{Hash: chainhash.Hash{1}}
-	s.Ledger.Mint(coin, wire.NewTxOut(minted, tx.P2WPKH(wallet.Public())))
+	s.Chain.Mint(coin, wire.NewTxOut(minted, tx.P2WPKH(wallet.Public())))
 	p := oneway.Proposal{
 		PayerNode: s.buyerKey.Public(), PayerKey: oneway.FundingKey(s.buyerKey, 0).Public(), Capacity: 1_000_000 * coinop.Sat,
-		Expiry: s.Ledger.Tip() + 600, FeeRate: tx.MinFeeRate, PayerScript: tx.P2WPKH(wallet.Public()),
+		Expiry: s.Chain.Tip() + 600, FeeRate: tx.MinFeeRate, PayerScript: tx.P2WPKH(wallet.Public()),
 	}
 	policy := oneway.Policy{MinCapacity: oneway.MinCapacity, MaxCapacity: coinop.MaxAmount, MinDepth: 2}
-	answer, err := oneway.Consider(p, policy, s.sellerKey, s.Ledger.Tip())
+	answer, err := oneway.Consider(p, policy, s.sellerKey, s.Chain.Tip())
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +138,9 @@ func (s *shop) start(payer *oneway.Payer) (err error) {
 		m.Add(name, s.wrap(name, p), earn.Name)
 		return m, s.sells(m, db)
 	})
+	if err == nil {
+		s.Connect(s.buyer, s.seller) // these cores only hear of it, and send again
+	}
 	return err
 }
 
@@ -153,7 +155,7 @@ func (s *shop) trade(orders int) error {
 	begin := s.Now
 	rough := step.Time(orders) * 200
 	s.Weather(begin + rough)
-	s.blocks(begin + rough)
+	s.Chain.Blocks(begin + rough)
 	r := s.Random("load")
 	for i := range orders {
 		order := coinop.Order{To: s.to, Amount: s.price * coinop.Amount(1+r.Uint64N(3)), For: "reading"}
@@ -171,7 +173,7 @@ func (s *shop) trade(orders int) error {
 		return err
 	}
 	s.Calm()
-	s.blocks(s.Now + 60*step.Second)
+	s.Chain.Blocks(s.Now + 60*step.Second)
 	for wait := range step.Time(3) {
 		s.At(s.Now+(60+10*wait)*step.Second, s.askAgain)
 	}
@@ -198,57 +200,18 @@ func (s *shop) askAgain() {
 // close closes the channel and reads the balances back from the chain.
 func (s *shop) close() error {
 	s.Tell(s.Now+1, s.buyer, oneway.PayerName(s.id), oneway.Close{})
-	s.blocks(s.Now + 60*step.Second)
+	s.Chain.Blocks(s.Now + 60*step.Second)
 	if err := s.Run(s.Now + 90*step.Second); err != nil {
 		return err
 	}
 	return s.conserved()
 }
 
-// blocks come every five seconds or so; in rough times some are undone.
-func (s *shop) blocks(until step.Time) {
-	r := s.Random("chain")
-	for t := s.Now; t < until; t += step.Second + step.Time(r.Int64N(int64(8*step.Second))) {
-		undo := 0
-		if r.IntN(8) == 0 {
-			undo = 1 + r.IntN(3)
-		}
-		s.At(t, func() {
-			if undo > 0 && s.Faults.Lose > 0 {
-				s.Ledger.Reorg(undo)
-				s.log("reorganisation of %d blocks", undo)
-			} else {
-				s.Ledger.Mine()
-			}
-			for _, m := range s.order {
-				s.report(m)
-			}
-		})
-	}
-}
-
-// report tells a machine what its chain view sees, sooner or later.
-func (s *shop) report(m *Machine) {
-	if !s.watched[m] {
+func (s *shop) outlet(m *Machine, p step.Packet) {
+	if s.Chain.Take(m, p) {
 		return
 	}
-	core := oneway.PayerName(s.id)
-	if m == s.seller {
-		core = oneway.PayeeName(s.id)
-	}
-	status := s.Ledger.Status(s.terms.Point)
-	s.Tell(s.Now+step.Time(s.Random("chain").Int64N(500)), m, core, step.Recv{From: watch.Chain, Msg: status})
-}
-
-func (s *shop) outlet(m *Machine, p step.Packet) {
-	switch msg := p.Msg.(type) {
-	case watch.Publish:
-		err := s.Ledger.Publish(msg.Tx)
-		s.log("publish %v: %v", msg.Tx.TxHash(), err)
-	case watch.Output:
-		s.watched[m] = true
-		s.report(m)
-	case earn.Deliver:
+	if msg, ok := p.Msg.(earn.Deliver); ok {
 		// The device remembers what it has delivered, and does it once.
 		if s.delivered[msg.Order] == 0 {
 			s.delivered[msg.Order]++
@@ -347,16 +310,16 @@ func (s *shop) conserved() error {
 	if held.Paid != s.total() {
 		return fmt.Errorf("orders add up to %v, and the channel carried %v", s.total(), held.Paid)
 	}
-	toPayee, toPayer := s.Ledger.Paid(s.terms.PayeeScript), s.Ledger.Paid(s.terms.PayerScript)
+	toPayee, toPayer := s.Chain.Paid(s.terms.PayeeScript), s.Chain.Paid(s.terms.PayerScript)
 	fee := s.terms.Capacity.Sats()
-	for _, out := range s.Ledger.Status(s.terms.Point).Spender.TxOut {
+	for _, out := range s.Chain.Status(s.terms.Point).Spender.TxOut {
 		fee -= out.Value
 	}
 	if want := s.terms.Claimable(held.Paid).Sats(); toPayee != want {
 		return fmt.Errorf("the payee holds %v and has %d sat on chain", held.Paid, toPayee)
 	}
 	fundingFee := int64(minted)
-	for _, t := range s.Ledger.mined() {
+	for _, t := range s.Chain.mined() {
 		if t.TxHash() == s.terms.Point.Hash {
 			for _, out := range t.TxOut {
 				fundingFee -= out.Value

@@ -1,7 +1,7 @@
 // Package sim runs cores in a made-up world: one thread, one seed, no clock.
 //
 // The network loses, repeats, delays and reorders messages and falls apart into
-// partitions; machines crash before and after any commit and come back with
+// partitions; connections are cut with what is on the way; machines crash before and after any commit and come back with
 // only what was durable, the last write perhaps torn; their clocks are wrong;
 // the chain reorganises. The same seed gives the same transcript, byte for
 // byte, so a failure is a number that can be handed to someone.
@@ -26,7 +26,8 @@ import (
 
 // Faults are chances in percent, and bounds on times in milliseconds.
 type Faults struct {
-	Lose, Repeat int // of a message
+	Lose, Repeat int // of a message that is sent over no connection
+	Cut          int // of a connection, at each message sent over it
 	Crash        int // at each side of a commit
 	Torn         int // of a crash: the last write is cut short
 	Partition    int // each second, for a machine to lose its network
@@ -36,7 +37,7 @@ type Faults struct {
 }
 
 // Rough is the weather of the standard runs.
-var Rough = Faults{Lose: 8, Repeat: 8, Crash: 2, Torn: 50, Partition: 3, Forge: 2, DelayMax: 400, SkewMax: 3 * step.Second}
+var Rough = Faults{Lose: 8, Repeat: 8, Cut: 2, Crash: 2, Torn: 50, Partition: 3, Forge: 2, DelayMax: 400, SkewMax: 3 * step.Second}
 
 // A World is the whole simulated world.
 type World struct {
@@ -59,6 +60,8 @@ type World struct {
 	queue      queue
 	machines   map[string]*Machine // by the name packets are addressed to
 	order      []*Machine
+	cables     []*cable
+	links      uint64 // ends of connections so far: each has its number
 	fault      error
 }
 
@@ -124,6 +127,7 @@ type Machine struct {
 	cores *drive.Machine
 	skew  step.Time
 	cutTo step.Time // out of the network until then
+	life  int       // starts so far
 	// alarms that are set, and when they go off
 	alarms map[string]step.Time
 	// writer holds the lazy records that a crash loses
@@ -156,6 +160,8 @@ func (w *World) start(m *Machine) error {
 	if err != nil {
 		return err
 	}
+	m.life++
+	w.unplug(m)
 	m.alarms, m.writer = map[string]step.Time{}, &drive.Writer{DB: m.Disk}
 	if m.cores, err = m.boot(disk); err != nil {
 		return fmt.Errorf("%s does not start: %w", m.Name, err)
@@ -220,10 +226,10 @@ func (w *World) Run(until step.Time) error {
 
 // step steps a machine and carries out what it wants, in the real order.
 func (w *World) step(m *Machine, e drive.Event) {
-	if m.cores.Core(e.Core) == nil {
+	if e.Core != "" && m.cores.Core(e.Core) == nil {
 		return
 	}
-	w.log("%s %s %s", m.Name[:min(9, len(m.Name))], e.Core, describe(e.What))
+	w.log("%s %s %s", short(m), e.Core, describe(e.What))
 	fx := m.cores.Round(w.Now+m.skew, []drive.Event{e})
 	for _, o := range fx.Done {
 		if o.ID == drive.Died {
@@ -242,7 +248,7 @@ func (w *World) step(m *Machine, e drive.Event) {
 	}
 	err := drive.Carry((*hands)(&view{w, m}), fx)
 	if errors.Is(err, errCrash) {
-		w.log("%s crashes", m.Name[:min(9, len(m.Name))])
+		w.log("%s crashes", short(m))
 		err = w.start(m)
 	}
 	if err == nil {
@@ -333,6 +339,10 @@ func (v *hands) Send(p step.Packet) {
 		v.w.Outlet(v.m, p)
 		return
 	}
+	if p.Link != 0 {
+		v.w.send(v.m, to, p.Link, msg.Append(nil))
+		return
+	}
 	v.w.carry(v.m, to, msg.Append(nil))
 }
 
@@ -351,61 +361,8 @@ func (v *hands) Wake(a step.Alarm) {
 }
 
 func (v *hands) Done(o step.Outcome) {
-	v.w.log("%s done %s %x %v", v.m.Name[:min(9, len(v.m.Name))], o.Core, o.ID, o.Err)
+	v.w.log("%s done %s %x %v", short(v.m), o.Core, o.ID, o.Err)
 	v.w.OnDone(v.m, o)
-}
-
-// carry is the network.
-func (w *World) carry(from, to *Machine, raw []byte) {
-	copies := 1
-	switch {
-	case w.chance("net", w.Faults.Lose) || from.cutTo > w.Now || to.cutTo > w.Now:
-		copies = 0
-	case w.chance("net", w.Faults.Repeat):
-		copies = 2
-	}
-	for range copies {
-		w.deliver(from, to, raw)
-	}
-	if w.chance("forge", w.Faults.Forge) {
-		if bad := forge(raw, w.Random("forge")); bad != nil {
-			w.deliver(from, to, bad)
-		}
-	}
-}
-
-func (w *World) deliver(from, to *Machine, raw []byte) {
-	delay := 1 + step.Time(w.Random("net").Int64N(int64(max(w.Faults.DelayMax, 1))))
-	w.at(w.Now+delay, func() {
-		msg, err := message.Decode(raw)
-		if err != nil || msg == nil || msg.Core() == "" {
-			w.log("%s drops %x", to.Name[:min(9, len(to.Name))], raw[:min(2, len(raw))])
-			return
-		}
-		w.step(to, drive.Event{Core: msg.Core(), What: step.Recv{From: from.Name, Msg: msg}})
-	})
-}
-
-// Weather lets machines fall off the network now and then, until a time.
-func (w *World) Weather(until step.Time) {
-	for t := w.Now + step.Second; t < until; t += step.Second {
-		w.at(t, func() {
-			for _, m := range w.order {
-				if w.chance("partition", w.Faults.Partition) {
-					m.cutTo = w.Now + step.Time(w.Random("partition").Int64N(int64(10*step.Second)))
-					w.log("%s is cut off for %d ms", m.Name[:min(9, len(m.Name))], m.cutTo-w.Now)
-				}
-			}
-		})
-	}
-}
-
-// Calm ends all faults, so that everything can settle.
-func (w *World) Calm() {
-	w.Faults = Faults{DelayMax: 10}
-	for _, m := range w.order {
-		m.cutTo = 0
-	}
 }
 
 type entry struct {

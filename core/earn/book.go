@@ -127,6 +127,7 @@ func (b *Book) Step(in step.Input) step.Effects {
 			b.filled(ev, in.At, &fx)
 		case step.Linked:
 			b.sendAgain(ev.Peer, &fx)
+		case step.Unlinked:
 		case step.Rang:
 			b.deliverAgain(&fx)
 		default:

@@ -81,6 +81,17 @@ func (s Secret) Derive(purpose string) Secret {
 	}
 }
 
+// MAC is HMAC-SHA256 under s of a purpose and data of a fixed length.
+func (s Secret) MAC(purpose string, data []byte) (sum [32]byte) {
+	mac := hmac.New(sha256.New, s.bytes()[:])
+	mac.Write([]byte("coinop/mac/"))
+	mac.Write([]byte(purpose))
+	mac.Write([]byte{0})
+	mac.Write(data)
+	mac.Sum(sum[:0])
+	return sum
+}
+
 // Format prints "secret" for every verb, so no log line can leak a key.
 func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "secret") }
 

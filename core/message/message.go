@@ -6,9 +6,13 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"coinop.dev/core/billing"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/lightning/tower"
+	"coinop.dev/core/lightning/wire"
 	"coinop.dev/core/trade"
 )
 
@@ -27,12 +31,20 @@ func Decode(b []byte) (Message, error) {
 		return nil, codec.ErrShort
 	}
 	switch typ := binary.BigEndian.Uint16(b); {
+	case wire.Owns(typ):
+		return wire.Decode(b)
 	case oneway.Owns(typ):
 		return oneway.Decode(b)
 	case payword.Owns(typ):
 		return payword.Decode(b)
 	case trade.Owns(typ):
 		return trade.Decode(b)
+	case billing.Owns(typ):
+		return billing.Decode(b)
+	case node.Owns(typ):
+		return node.Decode(b)
+	case tower.Owns(typ):
+		return tower.Decode(b)
 	case typ%2 == 0:
 		return nil, fmt.Errorf("message type %d is unknown, and even, so it must be understood", typ)
 	}

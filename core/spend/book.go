@@ -128,6 +128,7 @@ func (b *Book) Step(in step.Input) step.Effects {
 			b.recv(ev, &fx)
 		case step.Linked:
 			b.buyAgain(ev.Peer, &fx)
+		case step.Unlinked:
 		case step.Rang:
 			b.rang(ev, in.At, &fx)
 		default:

@@ -23,7 +23,9 @@
 //  4. Alarms are hints, not durable. On start the driver rings every core once
 //     with Rang{Start}; the core re-sends what is outstanding and asks for its
 //     alarms again. Recovery from a crash is ordinary operation.
-//  5. Messages may be lost, repeated, reordered or forged.
+//  5. Messages may be lost, repeated, reordered or forged. Those that a core
+//     sends over one connection, by its number, are only lost, and then with
+//     all that follow: see Linked.
 //  6. Exactly once takes memory on both sides, and the memory has a limit.
 package step
 
@@ -43,7 +45,7 @@ const (
 // An Input is everything that waited when the driver came round, oldest first.
 type Input struct {
 	At     Time
-	Events []any // types the core declares, or Recv, Rang, Linked
+	Events []any // types the core declares, or Recv, Rang, Linked, Unlinked
 }
 
 // Recv is the event of a message arriving, from a peer, from a core of the
@@ -51,6 +53,7 @@ type Input struct {
 type Recv struct {
 	From string
 	Msg  any
+	Link uint64 // the connection it came over, as in Linked; 0 if over none
 }
 
 // Rang is the event of an alarm going off.
@@ -60,14 +63,32 @@ type Rang struct{ ID string }
 const Start = "start"
 
 // Linked is the event of a link to a peer coming up: what was sent before may
-// be lost, so now is the time to resend it.
-type Linked struct{ Peer string }
+// be lost, so now is the time to resend it. All cores are told.
+//
+// Link numbers this connection. It is never 0 and never used again while the
+// process lives, so it is nothing to keep on disk; the peer numbers its end by
+// itself. Of the packets that a core sends with this number the peer gets the
+// first so many, in order, without a gap and over no other connection. What it
+// got when the connection ends is for the two cores to find out over the next.
+type Linked struct {
+	Peer string
+	Link uint64
+}
+
+// Unlinked is the event of a connection's end. No Recv with its Link follows,
+// and what is still sent over it goes nowhere. Of two connections to one peer
+// the older ends before the newer is Linked. A core that was added meanwhile
+// may be told of a connection it has not heard of.
+type Unlinked struct {
+	Peer string
+	Link uint64
+}
 
 // Effects is what a core wants done, field by field, top to bottom. Nothing in
 // a lower field may happen before the fields above it are done.
 type Effects struct {
 	Put  []Record  // 1. durable, all or none
-	Send []Packet  // 2. best effort; may be lost, repeated, reordered
+	Send []Packet  // 2. best effort; may be lost, repeated, reordered unless Link says
 	Wake []Alarm   // 3. at least once, never early; not durable
 	Done []Outcome // 4. tell whoever is waiting
 }
@@ -90,6 +111,7 @@ type Packet struct {
 	From string // the sending core; the machine fills it in
 	To   string
 	Msg  any
+	Link uint64 // over this connection or not at all (Linked); 0 means any
 }
 
 // An Alarm asks for Rang{ID} at or after At. Asking again moves it.

@@ -41,6 +41,7 @@ type entry struct {
 	tx       *wire.MsgTx
 	id       chainhash.Hash
 	height   int32
+	index    int32 // in the block
 	coinbase bool
 }
 
@@ -68,7 +69,7 @@ func (l *Ledger) Hash(height int32) chainhash.Hash {
 func (l *Ledger) Connect(hash chainhash.Hash, txs []*wire.MsgTx) error {
 	b := ledgerBlock{hash: hash, entries: make([]entry, len(txs))}
 	for i, t := range txs {
-		b.entries[i] = entry{tx: t, id: t.TxHash(), height: int32(len(l.blocks)) + 1, coinbase: i == 0}
+		b.entries[i] = entry{tx: t, id: t.TxHash(), height: int32(len(l.blocks)) + 1, index: int32(i), coinbase: i == 0}
 		b.size += t.SerializeSize()
 		if l.txs[b.entries[i].id] != nil {
 			return fmt.Errorf("block %v repeats transaction %v (BIP 30)", hash, b.entries[i].id)
@@ -128,7 +129,7 @@ func (l *Ledger) Status(o watch.Output) watch.Status {
 	if t == nil || int(o.Point.Index) >= len(t.TxOut) {
 		return s
 	}
-	s.Depth, s.Value = depth, t.TxOut[o.Point.Index].Value
+	s.Depth, s.Value, s.Index = depth, t.TxOut[o.Point.Index].Value, l.txs[o.Point.Hash].index
 	s.Spender, s.SpendDepth = l.Spender(o.Point)
 	return s
 }

@@ -29,6 +29,8 @@ func newBrief(up time.Duration) *brief {
 
 func (b *brief) Peer() keys.Public { return keys.Public{2} }
 func (b *brief) Send([]byte) error { return nil }
+func (b *brief) Add([]byte) error  { return nil }
+func (b *brief) Flush() error      { return nil }
 func (b *brief) Close() error      { b.closed <- struct{}{}; return nil }
 
 func (b *brief) Recv() ([]byte, error) {

@@ -14,14 +14,19 @@ import (
 // MaxMessage is BOLT 8's limit in bytes: the length prefix is two bytes.
 const MaxMessage = noise.MaxMessage
 
-// A Link carries whole messages to and from one authenticated peer. Send and
-// Recv may be called from two goroutines at once; each by one at a time.
+// A Link carries whole messages to and from one authenticated peer. Two
+// goroutines may use it at once, one to send and one to receive, and any to
+// close it.
 type Link interface {
 	// Peer is the static key the peer has proved to hold.
 	Peer() keys.Public
 	// Send queues nothing: when it returns nil the bytes are with the kernel,
 	// which is no promise that the peer has read them.
 	Send(msg []byte) error
+	// Add is Send for many: what is added leaves with the next Flush or Send,
+	// or sooner.
+	Add(msg []byte) error
+	Flush() error
 	// Recv blocks for the next message. The slice is valid until the next Recv.
 	Recv() ([]byte, error)
 	Close() error

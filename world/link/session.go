@@ -23,9 +23,13 @@ const (
 	// most, so a peer that needs longer is gone or means harm.
 	HandshakeTimeout = 10 * time.Second
 
-	// SendTimeout bounds how long one Send waits for a peer that does not
-	// read. Only a full socket buffer makes Send wait at all.
+	// SendTimeout bounds how long one write waits for a peer that does not
+	// read. Only a full socket buffer makes it wait at all.
 	SendTimeout = 10 * time.Second
+
+	// MaxBatch is how many bytes of sealed messages wait for Flush: 44 messages
+	// of 1,450 bytes share a system call, and one of the longest still fits.
+	MaxBatch = noise.MaxPacket
 )
 
 // readAhead is how many bytes one read may bring in, so that a burst of small
@@ -45,7 +49,7 @@ type Session struct {
 
 	header [noise.HeaderSize]byte
 	body   []byte
-	packet []byte
+	batch  []byte // sealed, and not written yet
 	cause  atomic.Pointer[error]
 }
 
@@ -140,27 +144,57 @@ func secure(ctx context.Context, conn net.Conn, o Options, handshake func(net.Co
 // Peer is the static key the peer has proved to hold.
 func (s *Session) Peer() keys.Public { return s.peer }
 
-// Send writes length and body in one write. A peer that reads nothing for
-// SendTimeout loses the link. A message that is too long is refused and does
-// no harm.
+// Send is Add and Flush: length and body leave in one write.
 func (s *Session) Send(msg []byte) error {
+	if err := s.Add(msg); err != nil {
+		return err
+	}
+	return s.Flush()
+}
+
+// Add seals a message behind those that wait for Flush, and flushes by itself
+// when MaxBatch bytes would wait. A message that is too long is refused and
+// does no harm.
+func (s *Session) Add(msg []byte) error {
 	if len(msg) > MaxMessage {
 		return fmt.Errorf("link to %s: message is %d bytes; BOLT 8 carries at most %d: split it", s.conn.RemoteAddr(), len(msg), MaxMessage)
 	}
-	packet, err := s.sealer.Seal(s.packet[:0], msg)
+	if cause := s.cause.Load(); cause != nil {
+		return *cause
+	}
+	if len(s.batch)+noise.HeaderSize+len(msg)+noise.TagSize > MaxBatch {
+		if err := s.Flush(); err != nil {
+			return err
+		}
+	}
+	batch, err := s.sealer.Seal(s.batch, msg)
 	if err != nil {
 		return s.fail("send", err)
 	}
-	s.packet = packet
+	s.batch = batch
+	return nil
+}
+
+// Flush writes what was added, in one write. A peer that reads nothing for
+// SendTimeout loses the link.
+func (s *Session) Flush() error {
+	if len(s.batch) == 0 {
+		return nil
+	}
 	s.conn.SetWriteDeadline(time.Now().Add(s.sendTimeout))
-	if _, err := s.conn.Write(packet); err != nil {
+	if _, err := s.conn.Write(s.batch); err != nil {
 		return s.fail("send", err)
 	}
+	s.batch = s.batch[:0]
 	return nil
 }
 
 // Recv blocks for the next message. The slice is valid until the next Recv.
+// What had arrived when the link ended is not read any more.
 func (s *Session) Recv() ([]byte, error) {
+	if cause := s.cause.Load(); cause != nil {
+		return nil, *cause
+	}
 	if _, err := io.ReadFull(s.reader, s.header[:]); err != nil {
 		return nil, s.fail("receive", err)
 	}

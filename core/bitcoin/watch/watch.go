@@ -33,6 +33,9 @@ type Status struct {
 	// Depth is how many blocks confirm the output: 1 when it is in the tip, 0
 	// when it is in no block of the best chain.
 	Depth int32
+	// Index is the place of the output's transaction in its block; 0 while Depth
+	// is 0.
+	Index int32
 	// Value is the output's value in satoshi; 0 while Depth is 0.
 	Value int64
 	// Spender is the transaction of the best chain that spends the output, or

@@ -81,7 +81,7 @@ func (p *Payee) Step(in step.Input) step.Effects {
 			p.close(ev, &fx)
 		case step.Recv:
 			p.recv(ev, &fx)
-		case step.Linked:
+		case step.Linked, step.Unlinked:
 		case step.Rang:
 			if ev.ID == step.Start {
 				p.start(&fx)

@@ -146,6 +146,7 @@ func (p *Payer) Step(in step.Input) step.Effects {
 			p.recv(ev, &fx)
 		case step.Linked:
 			p.again = p.again || ev.Peer == p.peer
+		case step.Unlinked:
 		case step.Rang:
 			if ev.ID == step.Start {
 				p.start(&fx)

@@ -74,7 +74,7 @@ func (p *Payee) Step(in step.Input) step.Effects {
 		switch ev := event.(type) {
 		case step.Recv:
 			p.recv(ev, &fx)
-		case step.Linked:
+		case step.Linked, step.Unlinked:
 		case step.Rang:
 			if ev.ID == step.Start && p.seq == 0 {
 				fx.Put = append(fx.Put, p.head(), p.commitRecord(), p.termsRecord())

@@ -164,6 +164,7 @@ func (p *Payer) Step(in step.Input) step.Effects {
 			p.recv(ev, &fx)
 		case step.Linked:
 			p.again = true
+		case step.Unlinked:
 		case step.Rang:
 			p.rang(ev.ID, &fx)
 		default:

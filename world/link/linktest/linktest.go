@@ -42,6 +42,8 @@ func Test(t *testing.T, tell func(t *testing.T, story Story)) {
 		story Story
 	}{
 		{"messages arrive whole and in order, both ways at once", inOrder},
+		{"many messages share a write", batched},
+		{"a closed link does not read what is left", closedIsDeaf},
 		{"the shortest and the longest message pass, a longer one is refused", sizes},
 		{"bytes that arrive one by one make a message", trickle},
 		{"each end counts what the other counts", counts},
@@ -74,6 +76,55 @@ func inOrder(t *testing.T, m Medium) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// batched fills more than one batch, so that Add flushes by itself too.
+func batched(t *testing.T, m Medium) {
+	const messages = 1100
+	a, b := connect(t, m)
+	done := make(chan error, 1)
+	go func() { done <- recvNumbered(b, messages) }()
+	before := a.Counts().Sent
+	for n := range messages {
+		if err := a.Add(numbered(n)); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 && a.Counts().Sent != before {
+			t.Error("the first message did not wait for others")
+		}
+	}
+	for range 2 { // the second has nothing to do
+		if err := a.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// closedIsDeaf: a message that cannot be understood closes the link, and what
+// came in the same packet must not be taken for what follows it.
+func closedIsDeaf(t *testing.T, m Medium) {
+	a, b := connect(t, m)
+	for _, word := range []string{"one", "two"} {
+		if err := a.Add([]byte(word)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := b.Recv(); err != nil || string(msg) != "one" {
+		t.Fatalf("received %q, %v", msg, err)
+	}
+	b.Close()
+	if msg, err := b.Recv(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("received %q, %v", msg, err)
+	}
+	if err := b.Add(nil); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("added: %v", err)
 	}
 }
 

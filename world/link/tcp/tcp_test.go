@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"testing"
 
 	"coinop.dev/core/keys"
@@ -82,6 +83,72 @@ func BenchmarkOneWay(b *testing.B) {
 	}
 }
 
+// BenchmarkBurst sends a commitment of 483 HTLCs, each in its message, one write
+// for each or as they fit, and counts the writes.
+func BenchmarkBurst(b *testing.B) {
+	const messages, size = 483, 1450
+	msg := make([]byte, size)
+	for name, burst := range map[string]func(*link.Session) error{
+		"sent": func(l *link.Session) error {
+			for range messages {
+				if err := l.Send(msg); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"added": func(l *link.Session) error {
+			for range messages {
+				if err := l.Add(msg); err != nil {
+					return err
+				}
+			}
+			return l.Flush()
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			writes.Store(0)
+			near, far := connect(b)
+			b.SetBytes(messages * size)
+			read := make(chan error)
+			go func() {
+				for n := 1; ; n++ {
+					_, err := far.Recv()
+					if err != nil || n%messages == 0 {
+						read <- err
+					}
+					if err != nil {
+						return
+					}
+				}
+			}()
+			before := writes.Load()
+			for b.Loop() {
+				if err := burst(near); err != nil {
+					b.Fatal(err)
+				}
+				if err := <-read; err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(writes.Load()-before)/float64(b.N), "writes/op")
+			b.ReportMetric(float64(b.N*messages)/b.Elapsed().Seconds(), "messages/s")
+			near.Close()
+			<-read
+		})
+	}
+}
+
+// writes counts the dialler's calls of Write.
+var writes atomic.Int64
+
+type counting struct{ net.Conn }
+
+func (c counting) Write(b []byte) (int, error) {
+	writes.Add(1)
+	return c.Conn.Write(b)
+}
+
 func connect(b *testing.B) (near, far *link.Session) {
 	root, err := keys.SecretFromBytes([]byte("a key that everybody may know 01"))
 	if err != nil {
@@ -93,7 +160,11 @@ func connect(b *testing.B) (near, far *link.Session) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { l.Close() })
-	if near, err = tcp.Dial(b.Context(), l.Addr().String(), self, peer.Public()); err != nil {
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if near, err = link.Initiate(b.Context(), counting{conn}, self, peer.Public()); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { near.Close() })

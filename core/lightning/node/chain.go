@@ -1,0 +1,109 @@
+package node
+
+import (
+	"math"
+
+	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/lightning/channel"
+	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/step"
+)
+
+// Blocks before an expiry at which the chain has to decide.
+const (
+	// claimMargin: the peer has not taken a preimage that we know.
+	claimMargin = 18
+	// timeoutMargin: the peer has not given back what is ours after the expiry.
+	timeoutMargin = 3
+)
+
+// Alarms.
+const (
+	alarmAsk   = "ask"
+	alarmSets  = "sets"
+	alarmPause = "pause"
+)
+
+func (n *Node) rang(ev step.Rang) {
+	switch ev.ID {
+	case step.Start:
+		n.start()
+	case alarmSets:
+		n.expireSets()
+	case alarmPause:
+		n.resume()
+	case alarmAsk: // settle asks
+	}
+}
+
+// start goes on with what a crash has interrupted.
+func (n *Node) start() {
+	carried := n.carried()
+	for _, c := range n.ordered() {
+		n.touch(c)
+		n.watch(c)
+		n.publish(c)
+		_, theirs := c.HTLCs()
+		for _, h := range theirs {
+			if h.Stage == channel.Committed && h.Settle == nil && !carried[[2]uint64{c.Index, h.ID}] {
+				n.lockedIn(c, h)
+			}
+		}
+	}
+}
+
+// carried are the HTLCs of peers' that hang in another channel of ours.
+func (n *Node) carried() map[[2]uint64]bool {
+	set := map[[2]uint64]bool{}
+	for _, c := range n.channels {
+		ours, _ := c.HTLCs()
+		for _, h := range ours {
+			if o, err := readOutgoing(h.Note); err == nil && o.from != 0 {
+				set[[2]uint64{o.from, o.id}] = true
+			}
+		}
+	}
+	return set
+}
+
+// onChain takes the status of a channel's funding output.
+func (n *Node) onChain(s watch.Status) {
+	if s.Tip > n.tip {
+		n.tip = s.Tip
+		n.expireSets()
+	}
+	for _, c := range n.ordered() {
+		if c.Commit.Funding != s.Point {
+			continue
+		}
+		n.touch(c)
+		c.status = s
+		scid := ln.SCID(0)
+		if s.Depth > 0 && s.Index >= 0 {
+			scid, _ = ln.NewSCID(uint32(s.Tip-s.Depth+1), uint32(s.Index), uint16(s.Point.Index))
+		}
+		c.Confirmed(s.Depth, scid)
+		n.name(c)
+		n.announce(c)
+		if s.Spender != nil && s.SpendDepth > 0 && c.Status() != channel.Closed {
+			n.spent(c)
+			continue
+		}
+		n.publish(c)
+		n.deadlines(c)
+	}
+}
+
+// deadlines closes a channel whose peer leaves us no other way to what is ours.
+func (n *Node) deadlines(c *chanState) {
+	if c.Status() >= channel.Closing {
+		return
+	}
+	ours, theirs := c.Expiring()
+	switch {
+	case theirs != math.MaxUint32 && int64(theirs)-claimMargin <= int64(n.tip):
+		c.Break("the peer does not take a preimage, and its HTLC is about to expire")
+	case ours != math.MaxUint32 && int64(ours)+timeoutMargin <= int64(n.tip):
+		c.Break("the peer does not give back an HTLC that has expired")
+	}
+}

@@ -1,0 +1,349 @@
+// Package node is a Lightning node: its channels, the payments it makes, takes
+// and forwards, and what it says of itself to others, as one core.
+//
+// A step takes everything that waited. All onions that arrived with it are
+// opened together, all that leave are wrapped together, and each channel that
+// was touched signs once at the end. A payment that comes in over one channel
+// and goes out over another is one step, so one durable write covers both.
+//
+// What the node must find again after a crash hangs on the HTLCs themselves:
+// each carries a note (note.go). Besides, the node keeps the last orders it paid
+// (so that paying one twice pays once), the last payments it took, and the terms
+// it was given. Nothing grows with the number of payments.
+//
+// Files: peer.go talks to peers, open.go opens and closes channels, pay.go pays,
+// receive.go is paid, forward.go is in between, terms.go asks a payee what to
+// pay, chain.go listens to the chain, gossip.go to the network.
+package node
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+
+	"coinop.dev"
+	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/keys"
+	"coinop.dev/core/lightning/channel"
+	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/lightning/graph"
+	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/step"
+)
+
+// Name is the node's name among a machine's cores.
+const Name = wire.Core
+
+// Limits of a node.
+const (
+	// MaxChannels bounds the channels, open or closing.
+	MaxChannels = 1024
+	// MaxPeers bounds the peers it talks to.
+	MaxPeers = 1024
+	// MaxOpenings bounds the channels that are being agreed on.
+	MaxOpenings = 64
+	// MaxPayments bounds the orders that are not answered.
+	MaxPayments = 8192
+	// Keep is how many settled orders, and how many payments taken, the node
+	// remembers: at least what a purse can have open.
+	Keep = 8192
+	// MaxTries bounds the paths tried for one payment.
+	MaxTries = 16
+	// MaxParts bounds the HTLCs of one payment.
+	MaxParts = 16
+)
+
+// Config is what the owner decides.
+type Config struct {
+	Chain   chainhash.Hash
+	Network string // as in package invoice
+	Alias   string
+	// Policy is what forwarding costs. Its minimum is that of channels, too.
+	Policy graph.Policy
+	// FinalCLTV is how many blocks the last HTLC to us must have left.
+	FinalCLTV uint32
+	// MaxDust bounds what may hang in one channel that the chain cannot enforce.
+	MaxDust coinop.Amount
+	// MinDepth is how many confirmations a channel opened by others needs.
+	MinDepth int32
+	// FeeRate is that of commitments, in satoshi per 1,000 weight.
+	FeeRate int64
+	// Payout is where closings pay us.
+	Payout []byte
+	// Delay is how many blocks a peer's money waits if it closes alone.
+	Delay uint16
+	// MaxFeePPM and MaxFeeBase bound what a payment may cost on the way.
+	MaxFeePPM  uint32
+	MaxFeeBase coinop.Amount
+	// Listens is what node_announcement says, if anything.
+	Listens []wire.Address
+}
+
+// Defaults of Config.
+func (c Config) withDefaults() Config {
+	set := func(v *uint32, d uint32) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&c.FinalCLTV, 18)
+	set(&c.MaxFeePPM, 10_000)
+	if c.MaxFeeBase == 0 {
+		c.MaxFeeBase = 10 * coinop.Sat
+	}
+	if c.Policy == (graph.Policy{}) {
+		c.Policy = graph.Policy{FeeBase: 1000, FeePPM: 100, CLTVDelta: 40, Min: 1}
+	}
+	if c.MaxDust == 0 {
+		c.MaxDust = 5_000_000 * coinop.Msat * 10 // 50,000 sat, as other nodes have it
+	}
+	if c.FeeRate == 0 {
+		c.FeeRate = channel.MinFeeRate
+	}
+	c.MinDepth = max(c.MinDepth, 1)
+	return c
+}
+
+// A chanState is a channel and what the node knows about it besides.
+type chanState struct {
+	*channel.Channel
+	peer   *peer
+	status watch.Status
+	// theirs is what the peer asks for forwarding to us over it.
+	theirs  graph.Policy
+	heard   bool // the peer has said so
+	gossip  announcing
+	touched bool
+	tag     string // of whoever asked for it
+}
+
+// Node is the core. Make one with New or Load.
+type Node struct {
+	Config
+	key  keys.Secret
+	id   keys.Public
+	root keys.Secret // of channels' secrets
+
+	next     uint64 // index of the next channel
+	tip      int32
+	peers    map[string]*peer
+	channels map[uint64]*chanState
+	byID     map[wire.ChannelID]*chanState
+	bySCID   map[wire.SCID]*chanState
+	openings map[wire.ChannelID]*opening
+
+	paying      map[coinop.OrderID]*payment
+	byHash      map[[32]byte]*payment
+	waiting     []*payment // to be routed in this step
+	paused      []*payment // until a channel comes back
+	nextAttempt uint64
+	asking      map[string][]*payment
+	paid        ring[coinop.OrderID, *Settled]
+	batches     map[uint64]*terms
+	nextRef     uint64
+
+	taken   ring[[32]byte, taken]
+	sets    map[[32]byte]*set
+	holds   map[[32]byte]*hold
+	vouch   receipt.Payee // our own word for our stamp key
+	vouched receipt.Payee // the last payee's that was checked
+	stamp   keys.Stamp
+	seed    keys.Secret
+	graph   *graph.Graph
+	learnt  graph.Liquidity
+
+	changed bool // the head
+	touched []*chanState
+
+	// Of one step.
+	at step.Time
+	fx *step.Effects
+}
+
+// New returns a node without channels.
+func New(key keys.Secret, c Config) *Node {
+	n := &Node{
+		Config: c.withDefaults(), key: key, id: key.Public(), root: key.Derive("lightning/channels"), next: 1,
+		peers: map[string]*peer{}, channels: map[uint64]*chanState{}, byID: map[wire.ChannelID]*chanState{},
+		bySCID: map[wire.SCID]*chanState{}, openings: map[wire.ChannelID]*opening{},
+		paying: map[coinop.OrderID]*payment{}, byHash: map[[32]byte]*payment{}, asking: map[string][]*payment{},
+		batches: map[uint64]*terms{}, sets: map[[32]byte]*set{}, holds: map[[32]byte]*hold{},
+		seed: key.Derive("lightning/invoices"), graph: graph.New(c.Chain, graph.Limits{}),
+	}
+	n.paid = newRing[coinop.OrderID, *Settled](recPaid)
+	n.taken = newRing[[32]byte, taken](recTaken)
+	n.stamp = key.Stamp("lightning/terms")
+	n.vouch = receipt.Bind(key, termsID(n.id), n.stamp.Public())
+	return n
+}
+
+// root of one channel's secrets.
+func (n *Node) secretOf(index uint64) keys.Secret {
+	return n.root.Derive(fmt.Sprintf("channel/%d", index))
+}
+
+// ID is the node's key.
+func (n *Node) ID() keys.Public { return n.id }
+
+// Step is the whole node.
+func (n *Node) Step(in step.Input) step.Effects {
+	var fx step.Effects
+	n.at, n.fx = in.At, &fx
+	opened := n.peelAll(in.Events)
+	for i, event := range in.Events {
+		switch ev := event.(type) {
+		case step.Recv:
+			n.recv(ev, opened[i])
+		case step.Linked:
+			n.linked(ev)
+		case step.Unlinked:
+			n.unlinked(ev)
+		case step.Rang:
+			n.rang(ev)
+		case coinop.Order:
+			n.order(ev)
+		default:
+			n.command(ev)
+		}
+	}
+	n.settle()
+	if n.changed {
+		n.changed = false
+		fx.Put = append(fx.Put, n.head())
+	}
+	n.fx = nil
+	return fx
+}
+
+func (n *Node) recv(ev step.Recv, in *incoming) {
+	switch msg := ev.Msg.(type) {
+	case watch.Status:
+		n.onChain(msg)
+	case coinop.Order:
+		n.order(msg)
+	case coinop.Inquiry:
+		n.inquiry(msg)
+	case Ask:
+		n.asked(ev.From, msg)
+	case Terms:
+		n.given(ev.From, msg)
+	case Decline:
+		n.declined(ev.From, msg)
+	case wire.Message:
+		n.message(ev, msg, in)
+	default:
+		n.command(msg)
+	}
+}
+
+// settle lets what the events have started come to rest: channels report,
+// payments are routed, onions are wrapped, and each channel that was touched
+// signs.
+func (n *Node) settle() {
+	for n.report() || n.dispatch() {
+	}
+	for len(n.touched) > 0 {
+		touched := n.touched
+		n.touched = nil
+		for _, c := range touched {
+			c.touched = false
+			c.Flush()
+		}
+		for n.report() || n.dispatch() {
+		}
+	}
+	n.askTerms()
+}
+
+// touch marks a channel as one that must sign or save before the step ends.
+func (n *Node) touch(c *chanState) {
+	c.Begin(n.fx)
+	if !c.touched {
+		c.touched = true
+		n.touched = append(n.touched, c)
+	}
+}
+
+// report handles what channels tell, and says whether there was anything.
+func (n *Node) report() (any bool) {
+	for i := 0; i < len(n.touched); i++ {
+		c := n.touched[i]
+		for len(c.Events) > 0 {
+			events := c.Events
+			c.Events = nil
+			any = true
+			for _, e := range events {
+				n.happened(c, e)
+			}
+		}
+	}
+	return any
+}
+
+func (n *Node) happened(c *chanState, e any) {
+	switch e := e.(type) {
+	case channel.Ready:
+		n.ready(c)
+	case channel.LockedIn:
+		n.lockedIn(c, e.HTLC)
+	case channel.Fulfilled:
+		n.fulfilled(e.HTLC)
+	case channel.Removed:
+		n.removed(c, e.HTLC)
+	case channel.Unsent:
+		n.unsent(c, e.HTLC, e.Err)
+	case channel.Broke:
+		n.done("closed", Broke{c.ID, c.Index, e.Why})
+		n.publish(c)
+	case channel.Agreed:
+		n.publish(c)
+	case channel.Revoked:
+	}
+}
+
+func (n *Node) done(id string, value any) {
+	n.fx.Done = append(n.fx.Done, step.Outcome{ID: id, Value: value})
+}
+
+func (n *Node) failed(id string, kind coinop.Kind, op string, err error) {
+	n.fx.Done = append(n.fx.Done, step.Outcome{ID: id, Err: &coinop.Error{Kind: kind, Op: op, Err: err}})
+}
+
+// ordered is the channels by their numbers: maps have no order, and a step must.
+func (n *Node) ordered() []*chanState {
+	list := make([]*chanState, 0, len(n.channels))
+	for _, i := range slices.Sorted(maps.Keys(n.channels)) {
+		list = append(list, n.channels[i])
+	}
+	return list
+}
+
+// add makes a channel known.
+func (n *Node) add(c *channel.Channel) *chanState {
+	s := &chanState{Channel: c, peer: n.peers[c.Peer.PeerName()]}
+	if s.peer == nil {
+		s.peer = n.peerOf(c.Peer.PeerName())
+	}
+	n.channels[c.Index] = s
+	n.byID[c.ID] = s
+	n.name(s)
+	return s
+}
+
+// name makes a channel known by its short channel ids.
+func (n *Node) name(c *chanState) {
+	for _, name := range c.Names() {
+		n.bySCID[name] = c
+	}
+}
+
+// typeFor is the best kind of channel that a peer speaks.
+func typeFor(fs wire.Features) commit.Type {
+	if fs.Offers(wire.Anchors) {
+		return commit.Anchors
+	}
+	return commit.StaticRemoteKey
+}

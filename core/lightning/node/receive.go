@@ -1,0 +1,391 @@
+package node
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"coinop.dev"
+	"coinop.dev/core/codec"
+	"coinop.dev/core/lightning/channel"
+	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/lightning/onion"
+	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/step"
+)
+
+func hashOf(preimage [32]byte) [32]byte { return sha256.Sum256(preimage[:]) }
+
+// Limits of being paid.
+const (
+	// MaxSets bounds the payments that have arrived in part.
+	MaxSets = 1024
+	// MaxHolds bounds the invoices that wait for their owner's word.
+	MaxHolds = 1024
+	// setWaits is how long the parts of a payment wait for the others (BOLT 4).
+	setWaits = step.Minute
+)
+
+// A part names an HTLC that was offered to us.
+type part struct {
+	c      *chanState
+	id     uint64
+	amount coinop.Amount
+	expiry uint32
+	shared [32]byte
+}
+
+// A set is the parts of one payment that are here.
+type set struct {
+	hash  [32]byte
+	t     ticket
+	total coinop.Amount
+	have  coinop.Amount
+	parts []part
+	until step.Time
+	held  bool
+}
+
+// taken is a payment that settled; its hash is never taken again.
+type taken struct{ hash [32]byte }
+
+func (t taken) record() []byte { return t.hash[:] }
+
+func readTaken(value []byte) (hash [32]byte, t taken, err error) {
+	r := codec.NewReader(value)
+	r.Fill(hash[:])
+	return hash, taken{hash}, r.Close()
+}
+
+// lockedIn acts on an HTLC that is irrevocably committed: it is for us, or to be
+// forwarded, or nobody can read it.
+func (n *Node) lockedIn(c *chanState, h *channel.HTLC) {
+	in, err := readIncoming(h.Note)
+	step.Assert(err == nil, "lightning: the note of HTLC %d: %v", h.ID, err)
+	n.touch(c)
+	if in.bad != nil {
+		c.Malformed(h.ID, in.bad.Code, in.bad.Hash)
+		return
+	}
+	p, err := onion.ParsePayload(in.payload)
+	if err == nil {
+		err = p.Check(in.next == nil)
+	}
+	if bad := (*onion.PayloadError)(nil); errors.As(err, &bad) {
+		c.Fail(h.ID, bad.Failure().Seal(in.shared))
+		return
+	}
+	if c.DustInFlight() > n.MaxDust {
+		c.Fail(h.ID, onion.TemporaryChannelFailure(nil).Seal(in.shared))
+		return
+	}
+	if in.next != nil {
+		n.forward(c, h, in, p)
+		return
+	}
+	n.receive(c, h, in, p)
+}
+
+// receive takes an HTLC that is for us. Whatever is wrong with it, the answer is
+// the same, so that nobody learns what we expect by trying.
+func (n *Node) receive(c *chanState, h *channel.HTLC, in *incoming, p onion.Payload) {
+	reject := func(f onion.Failure) { c.Fail(h.ID, f.Seal(in.shared)) }
+	unknown := onion.UnknownPaymentDetails(h.Amount, uint32(n.tip))
+	_, before := n.taken.by[h.Hash]
+	switch {
+	case h.Amount < p.Amount:
+		reject(onion.FinalIncorrectHTLCAmount(h.Amount))
+		return
+	case h.Expiry < p.Expiry:
+		reject(onion.FinalIncorrectCLTVExpiry(h.Expiry))
+		return
+	case before || int64(h.Expiry) < int64(n.tip)+int64(n.FinalCLTV):
+		reject(unknown)
+		return
+	}
+	if p.Keysend != nil && p.Secret == ([32]byte{}) {
+		if hashOf(*p.Keysend) != h.Hash {
+			reject(unknown)
+			return
+		}
+		n.collect(&set{hash: h.Hash, total: h.Amount, t: ticket{order: orderOf(p, h.Hash), amount: h.Amount}, parts: []part{{c, h.ID, h.Amount, h.Expiry, in.shared}}, have: h.Amount}, *p.Keysend)
+		return
+	}
+	t, hold := n.ticketOf(h.Hash, p.Secret), n.holds[h.Hash]
+	switch {
+	case hold != nil && hold.Secret == p.Secret:
+		t = ticket{order: hold.Order, amount: hold.Amount, kind: kindHold}
+	case hashOf(n.preimage(t)) != h.Hash, t.expires != 0 && n.at/step.Second > step.Time(t.expires):
+		reject(unknown)
+		return
+	}
+	if p.Total < t.amount || t.amount > 0 && p.Total/2 > t.amount {
+		reject(unknown)
+		return
+	}
+	s := n.sets[h.Hash]
+	switch {
+	case s == nil && len(n.sets) >= MaxSets:
+		reject(onion.Failure{Code: onion.CodeTemporaryNodeFailure})
+		return
+	case s == nil:
+		s = &set{hash: h.Hash, t: t, total: p.Total, until: n.at + setWaits}
+		if h.Amount < p.Total {
+			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmSets, At: s.until})
+		}
+	case s.total != p.Total || s.held:
+		reject(unknown)
+		return
+	}
+	s.parts = append(s.parts, part{c, h.ID, h.Amount, h.Expiry, in.shared})
+	s.have += h.Amount
+	if s.have < s.total {
+		n.sets[h.Hash] = s
+		return
+	}
+	if t.kind == kindHold {
+		s.held = true
+		n.sets[h.Hash] = s
+		n.done(HeldID, Held{Order: t.order, Hash: h.Hash, Amount: s.have, Expiry: s.expiry()})
+		return
+	}
+	delete(n.sets, h.Hash)
+	n.collect(s, n.preimage(t))
+}
+
+// orderOf is the order of a keysend payment: what its payer says, or its hash.
+func orderOf(p onion.Payload, hash [32]byte) (id coinop.OrderID) {
+	copy(id[:], hash[:])
+	for _, r := range p.Records {
+		if r.Type == orderRecord && len(r.Value) == len(id) {
+			copy(id[:], r.Value)
+		}
+	}
+	return id
+}
+
+func (s *set) expiry() (least uint32) {
+	least = s.parts[0].expiry
+	for _, p := range s.parts {
+		least = min(least, p.expiry)
+	}
+	return least
+}
+
+// collect settles a payment: the preimage goes back over every part, and the
+// till hears of it, in the same durable write.
+func (n *Node) collect(s *set, preimage [32]byte) {
+	for _, p := range s.parts {
+		n.touch(p.c)
+		p.c.Fulfill(p.id, preimage)
+		n.toldClaim(p.c, s.hash, preimage)
+	}
+	n.taken.add(s.hash, taken{s.hash}, n.fx)
+	amount := s.have
+	if s.t.amount != 0 {
+		amount = s.t.amount
+	}
+	paid := Paid{entry: receipt.Entry{Order: s.t.order, Amount: amount}, preimage: preimage}
+	n.fx.Done = append(n.fx.Done, step.Outcome{ID: EarnedID + s.t.order.Key(), Value: Earned{paid}})
+}
+
+// An Earned is the outcome of a payment that arrived.
+type Earned struct{ Paid }
+
+// EarnedID begins the ID of an outcome whose value is Earned; the order follows.
+const EarnedID = "earned/"
+
+// giveBack fails every part of a set.
+func (n *Node) giveBack(s *set, f onion.Failure) {
+	delete(n.sets, s.hash)
+	for _, p := range s.parts {
+		n.touch(p.c)
+		p.c.Fail(p.id, f.Seal(p.shared))
+	}
+}
+
+// expireSets gives back what waited too long for its other parts, and what is
+// held so long that its expiry comes near.
+func (n *Node) expireSets() {
+	for _, hash := range sortedHashes(n.sets) {
+		s := n.sets[hash]
+		switch {
+		case s.held && int64(s.expiry()) <= int64(n.tip)+holdMargin:
+			n.giveBack(s, onion.UnknownPaymentDetails(s.have, uint32(n.tip)))
+		case !s.held && n.at >= s.until:
+			n.giveBack(s, onion.Failure{Code: onion.CodeMPPTimeout})
+		case !s.held:
+			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmSets, At: s.until})
+		}
+	}
+}
+
+// holdMargin is how many blocks before its expiry a held payment is given back.
+const holdMargin = 12
+
+// Bills, and what is held.
+
+// A Bill asks for an invoice. Its outcome has the ID BillID and the order, and is
+// the text.
+type Bill struct {
+	coinop.Bill
+	Expiry step.Time // how long it can be paid; 0: an hour
+	// Hold keeps the payment until Settle or Cancel. With Hash the preimage is
+	// somebody else's, and Settle must bring it.
+	Hold bool
+	Hash *[32]byte
+}
+
+// BillID begins the ID of a bill's outcome.
+const BillID = "bill/"
+
+// A Held says that a payment has arrived and waits for Settle or Cancel, at most
+// until a block height.
+type Held struct {
+	Order  coinop.OrderID
+	Hash   [32]byte
+	Amount coinop.Amount
+	Expiry uint32
+}
+
+// HeldID is the ID of an outcome whose value is a Held.
+const HeldID = "held"
+
+// Settle takes a held payment; Preimage may be zero if the invoice's hash was
+// ours. Cancel gives it back.
+type (
+	Settle struct{ Hash, Preimage [32]byte }
+	Cancel struct{ Hash [32]byte }
+)
+
+// A hold is an invoice whose hash somebody else chose: nothing of ours could
+// recognise it, so it is kept.
+type hold struct {
+	Hash, Secret [32]byte
+	Order        coinop.OrderID
+	Amount       coinop.Amount
+	Until        step.Time
+}
+
+const recHold = "ln/i/"
+
+func holdKey(hash [32]byte) string { return recHold + string(hash[:]) }
+
+func (h *hold) record() []byte {
+	b := append(append([]byte(nil), h.Hash[:]...), h.Secret[:]...)
+	b = append(b, h.Order[:]...)
+	return codec.AppendUint(codec.AppendUint(b, uint64(h.Amount)), int64(h.Until))
+}
+
+func readHold(value []byte) (*hold, error) {
+	r, h := codec.NewReader(value), new(hold)
+	r.Fill(h.Hash[:])
+	r.Fill(h.Secret[:])
+	r.Fill(h.Order[:])
+	h.Amount, h.Until = r.Amount(), step.Time(r.Uvarint())
+	return h, r.Close()
+}
+
+// bill makes an invoice. It keeps nothing, unless the hash is somebody else's.
+func (n *Node) bill(b Bill) {
+	id := BillID + b.ID.Key()
+	if b.Amount > coinop.MaxAmount {
+		n.failed(id, coinop.Invalid, "bill "+b.ID.String(), fmt.Errorf("the amount is %v", b.Amount))
+		return
+	}
+	if b.Expiry == 0 {
+		b.Expiry = step.Hour
+	}
+	now := int64(n.at / step.Second)
+	t := ticket{order: b.ID, amount: b.Amount, expires: uint32(now + int64(b.Expiry/step.Second))}
+	if b.Hold {
+		t.kind = kindHold
+	}
+	i := invoice.Invoice{
+		Network: n.Network, Amount: b.Amount, At: now, Description: b.For, Expiry: int64(b.Expiry / step.Second), FinalCLTV: n.FinalCLTV,
+		Hints: n.hints(), Features: invoice.NewFeatures(invoice.VarOnion, invoice.PaymentSecret, invoice.BasicMPP+1),
+	}
+	if b.Hash != nil {
+		if len(n.holds) >= MaxHolds {
+			n.failed(id, coinop.Refused, "bill "+b.ID.String(), fmt.Errorf("%d held invoices are open, which is the limit", MaxHolds))
+			return
+		}
+		h := &hold{Hash: *b.Hash, Secret: n.secret(t, *b.Hash), Order: b.ID, Amount: b.Amount, Until: n.at + b.Expiry}
+		n.holds[h.Hash] = h
+		n.fx.Put = append(n.fx.Put, step.Record{Key: holdKey(h.Hash), Value: h.record()})
+		i.Hash, i.Secret = h.Hash, h.Secret
+	} else {
+		i.Hash, i.Secret = n.issue(t)
+	}
+	text, err := i.Sign(n.key)
+	if err != nil {
+		n.failed(id, coinop.Invalid, "bill "+b.ID.String(), err)
+		return
+	}
+	n.done(id, text)
+}
+
+func (n *Node) settleHeld(m Settle) {
+	s := n.sets[m.Hash]
+	if s == nil || !s.held {
+		return
+	}
+	pre := m.Preimage
+	if pre == ([32]byte{}) {
+		pre = n.preimage(s.t)
+	}
+	if hashOf(pre) != m.Hash {
+		return
+	}
+	delete(n.sets, m.Hash)
+	n.unhold(m.Hash)
+	n.collect(s, pre)
+}
+
+func (n *Node) cancelHeld(m Cancel) {
+	n.unhold(m.Hash)
+	if s := n.sets[m.Hash]; s != nil {
+		n.giveBack(s, onion.UnknownPaymentDetails(s.have, uint32(n.tip)))
+	}
+}
+
+func (n *Node) unhold(hash [32]byte) {
+	if n.holds[hash] != nil {
+		delete(n.holds, hash)
+		n.fx.Put = append(n.fx.Put, step.Record{Key: holdKey(hash)})
+	}
+}
+
+// hints are ways to us that the public does not know: the peers of our private
+// channels, those that can bring most first.
+func (n *Node) hints() (hints [][]invoice.Hint) {
+	var private []*chanState
+	for _, c := range n.ordered() {
+		if c.Usable() && !c.Announce && c.heard && !c.theirs.Disabled {
+			private = append(private, c)
+		}
+	}
+	slices.SortStableFunc(private, func(a, b *chanState) int { return int(int64(b.Receivable()) - int64(a.Receivable())) })
+	for _, c := range private[:min(len(private), maxHints)] {
+		name := c.edgeName()
+		if c.ScidAlias || c.theirsAlias() != 0 {
+			name = c.theirsAlias()
+		}
+		hints = append(hints, []invoice.Hint{{
+			Node: c.Peer, SCID: uint64(name), FeeBase: uint32(c.theirs.FeeBase), FeePPM: c.theirs.FeePPM, CLTVDelta: c.theirs.CLTVDelta,
+		}})
+	}
+	return hints
+}
+
+// theirsAlias is the name by which the peer knows the channel.
+func (c *chanState) theirsAlias() wire.SCID { return c.Alias() }
+
+func sortedHashes[V any](m map[[32]byte]V) [][32]byte {
+	return slices.SortedFunc(maps.Keys(m), func(a, b [32]byte) int { return slices.Compare(a[:], b[:]) })
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
