@@ -16,7 +16,6 @@ import (
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
-	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/spend"
 	"coinop.dev/engine"
@@ -133,7 +132,7 @@ func (e *end) start(ctx context.Context, q question) (a answer, err error) {
 	}
 	e.machine = engine.New(ctx, engine.Options{Key: key, DB: e.db, Chain: e.chain})
 	// Whatever the rails, this is where onewayrail and its kin keep their money.
-	a.Script = tx.P2WPKH(oneway.PayoutKey(key).Public())
+	a.Script = tx.P2WPKH(tx.WalletKey(key).Public())
 	e.purse, err = purse.Open(ctx, e.machine, spend.Limits{})
 	return a, err
 }

@@ -97,6 +97,11 @@ func (o *Options) warmUp() int { return max(100, min(2*o.Concurrency, 4096)) }
 // capacity is what all payments need, with room for the fee and the dust.
 func (o *Options) capacity() int64 {
 	total, _ := o.Amount.Times(uint64(o.Payments + o.warmUp()))
+	if o.Rail == "lightning" {
+		// A hundredth is the peer's reserve, and the opener keeps what full
+		// commitments cost at twice the fee rate.
+		return total.Sats() + total.Sats()/50 + 200_000
+	}
 	return total.Sats() + 10_000
 }
 
@@ -205,6 +210,8 @@ func (b *bench) rails(payee string) []string {
 	switch b.Rail {
 	case "oneway":
 		return []string{oneway}
+	case "lightning":
+		return []string{at("lightning", "", fmt.Sprintf("?capacity=%dsat", b.capacity()))}
 	case "payword":
 		// The coin is the payment, and the credit what a channel of such coins
 		// can have at most.

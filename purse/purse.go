@@ -91,7 +91,7 @@ var ErrNoRail = errors.New("no rail of this purse can pay it")
 func (p *Purse) rail(to string) (*rail.Rail, string, error) {
 	scheme, payee := parties(to)
 	for _, r := range p.rails {
-		if _, leads := parties(r.String()); r.Scheme() != scheme || leads != "" && leads != payee {
+		if r.Scheme() != scheme || !reaches(r, to, payee) {
 			continue
 		}
 		if core, native := r.Core(); native {
@@ -100,6 +100,15 @@ func (p *Purse) rail(to string) (*rail.Rail, string, error) {
 		return r, outlet(r), nil
 	}
 	return nil, "", &coinop.Error{Kind: coinop.Refused, Op: "pay " + to, Err: ErrNoRail}
+}
+
+// reaches reports whether a rail leads to a payee.
+func reaches(r *rail.Rail, to, payee string) bool {
+	if n, ok := rail.As[rail.Network](r); ok {
+		return n.Reaches(to)
+	}
+	_, leads := parties(r.String())
+	return leads == "" || leads == payee
 }
 
 // parties splits a URI into its scheme and the node it names, if it does.
@@ -133,7 +142,7 @@ func (p *Purse) ask(ctx context.Context, o coinop.Order, seller string) (coinop.
 		return coinop.Receipt{}, pending(o.To, err)
 	}
 	switch v := v.(type) {
-	case receipt.Paid:
+	case receipt.Evidence:
 		to, _, _ := strings.Cut(o.To, "?")
 		return rail.Receipt(v, to, p.m.Host.Now()), nil
 	case coinop.Receipt:

@@ -40,7 +40,7 @@ func PayToAt(scheme string, m *engine.Machine, host string) string {
 
 // hear offers payments to Settled; when nobody takes them the oldest go.
 func (e *Earner) hear(o step.Outcome) {
-	paid, ok := o.Value.(receipt.Paid)
+	paid, ok := o.Value.(receipt.Income)
 	if !ok || !strings.HasPrefix(o.Core, e.cores) {
 		return
 	}
@@ -52,7 +52,7 @@ func (e *Earner) hear(o step.Outcome) {
 	}
 	// The proof is not made here: this runs for every payment, on the host,
 	// which alone fills the queue.
-	entry := paid.Entry()
+	entry := paid.Income()
 	e.heard <- coinop.Receipt{Order: entry.Order, Amount: entry.Amount, To: e.payTo, At: int64(e.m.Host.Now())}
 }
 

@@ -77,6 +77,12 @@ type Closer interface {
 	Shut(ctx context.Context, force bool) error
 }
 
+// A Network is a rail that can pay anybody, not only whom its own URI names.
+type Network interface {
+	// Reaches reports whether the rail can try a payment URI of its scheme.
+	Reaches(uri string) bool
+}
+
 // A Rail is an open rail as its users hold it.
 type Rail struct {
 	scheme string
@@ -145,7 +151,7 @@ func (r *Rail) fail(kind coinop.Kind, o coinop.Order, err error) error {
 }
 
 // Receipt is what a settled order of a stamped channel proves (core/receipt).
-func Receipt(p receipt.Paid, to string, at step.Time) coinop.Receipt {
+func Receipt(p receipt.Evidence, to string, at step.Time) coinop.Receipt {
 	return coinop.Receipt{Order: p.Entry().Order, Amount: p.Entry().Amount, To: to, At: int64(at), Proof: p.Proof()}
 }
 

@@ -26,9 +26,9 @@ type talker struct {
 
 // An account is of all lives of a talker.
 type account struct {
-	fault                               error
-	links, ends, sent, got, strays, old int
-	ended                               map[uint64]bool
+	fault                          error
+	links, ends, sent, got, strays int
+	ended                          map[uint64]bool
 }
 
 func (a *account) check(ok bool, format string, args ...any) {

@@ -74,7 +74,7 @@ const minted = 2_000_000 // satoshi
 
 // open agrees on terms and signs the funding transaction.
 func (s *shop) open() (*oneway.Payer, error) {
-	wallet := oneway.PayoutKey(s.buyerKey)
+	wallet := tx.WalletKey(s.buyerKey)
 	coin := wire.OutPoint{Hash: chainhash.Hash{1}}
 	s.Chain.Mint(coin, wire.NewTxOut(minted, tx.P2WPKH(wallet.Public())))
 	p := oneway.Proposal{

@@ -10,8 +10,9 @@ import (
 
 // Worlds are the stories that can be run by seed.
 var Worlds = map[string]func(seed uint64, trace func(string), bug Bug) ([32]byte, error){
-	"oneway":  play(NewOneway),
-	"payword": play(NewPayword),
+	"oneway":    play(NewOneway),
+	"payword":   play(NewPayword),
+	"lightning": play(NewLightning),
 }
 
 // OrdersPerSeed is how many orders a seed's story has.

@@ -14,7 +14,6 @@ import (
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
-	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/spend"
@@ -70,7 +69,7 @@ func newMarket(t *testing.T, device till.Device) *market {
 	})
 	t.Cleanup(func() { stop(); mining.Wait() })
 	m.buyer, m.seller = m.newEnd("buyer"), m.newEnd("seller")
-	if _, err := m.chain.Faucet(tx.P2WPKH(oneway.PayoutKey(m.buyer.key).Public()), 1_000_000); err != nil {
+	if _, err := m.chain.Faucet(tx.P2WPKH(tx.WalletKey(m.buyer.key).Public()), 1_000_000); err != nil {
 		t.Fatal(err)
 	}
 	m.openSeller()

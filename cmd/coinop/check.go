@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coinop.dev"
-	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/rail"
 )
 
@@ -43,7 +43,7 @@ func (u *ui) checkConfig(c Config) error {
 	if err != nil {
 		return err
 	}
-	wallet := oneway.PayoutKey(key).Public()
+	wallet := tx.WalletKey(key).Public()
 	v := map[string]any{
 		"name": c.Name, "node": key.Public(), "wallet": walletAddress(wallet), "data": c.Data, "store": c.store(), "chain": c.Chain,
 		"listen": c.Listen, "http": c.HTTP, "rails": c.Rails, "sell": c.items(), "limits": c.limits(),

@@ -235,7 +235,7 @@ func (d *demo) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.node.Faucet(tx.P2WPKH(oneway.PayoutKey(key).Public()), demoFunds); err != nil {
+	if _, err := d.node.Faucet(tx.P2WPKH(tx.WalletKey(key).Public()), demoFunds); err != nil {
 		return err
 	}
 	if _, err := d.node.Mine(1); err != nil {

@@ -19,7 +19,6 @@ import (
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
-	"coinop.dev/core/channel/oneway"
 	"coinop.dev/world/chain/regtest"
 )
 
@@ -81,7 +80,7 @@ func newSlaughter(t *testing.T, store string) *slaughter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.node.Faucet(tx.P2WPKH(oneway.PayoutKey(key).Public()), slaughterFunds); err != nil {
+	if _, err := s.node.Faucet(tx.P2WPKH(tx.WalletKey(key).Public()), slaughterFunds); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.node.Mine(1); err != nil {
@@ -246,7 +245,7 @@ func (s *slaughter) balance(name string) (sum int64) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	coins, err := s.node.Coins(s.t.Context(), tx.P2WPKH(oneway.PayoutKey(key).Public()))
+	coins, err := s.node.Coins(s.t.Context(), tx.P2WPKH(tx.WalletKey(key).Public()))
 	if err != nil {
 		s.t.Fatal(err)
 	}

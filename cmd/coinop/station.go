@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/engine"
@@ -222,4 +222,4 @@ func writeKey(data, path string, k keys.Secret) error {
 }
 
 // wallet is where the station's money on chain is.
-func (s *station) wallet() keys.Secret { return oneway.PayoutKey(s.key) }
+func (s *station) wallet() keys.Secret { return tx.WalletKey(s.key) }

@@ -144,8 +144,8 @@ func (b *Book) Step(in step.Input) step.Effects {
 func (b *Book) recv(ev step.Recv, fx *step.Effects) {
 	switch msg := ev.Msg.(type) {
 	case step.Outcome:
-		if p, ok := msg.Value.(receipt.Paid); ok && msg.Err == nil {
-			b.paid(ev.From, msg, p.Entry(), fx)
+		if p, ok := msg.Value.(receipt.Income); ok && msg.Err == nil {
+			b.paid(ev.From, msg, p.Income(), fx)
 		}
 	case trade.Claim:
 		b.claim(ev.From, msg.Order, fx)

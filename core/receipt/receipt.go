@@ -315,6 +315,17 @@ func Verify(e Entry, node keys.Public, proof []byte) (channel [16]byte, err erro
 	return channel, nil
 }
 
+// Evidence is an order that was paid, with its proof: the value of the outcome
+// by which a core answers its payer.
+type Evidence interface {
+	Entry() Entry
+	Proof() []byte
+}
+
+// Income is an order that was paid to us: the value of the outcome by which a
+// core tells the till.
+type Income interface{ Income() Entry }
+
 // Paid is one order of a batch: the outcome of a channel core at either end.
 type Paid struct {
 	Batch *Batch
@@ -323,6 +334,10 @@ type Paid struct {
 
 // Entry is the order that was paid.
 func (p Paid) Entry() Entry { return p.Batch.Entries[p.I] }
+
+// Income is Entry: of a channel in one direction, whose core has one end, the
+// outcome says the same to both.
+func (p Paid) Income() Entry { return p.Entry() }
 
 // Proof is Batch.Proof of the order.
 func (p Paid) Proof() []byte { return p.Batch.Proof(p.I) }

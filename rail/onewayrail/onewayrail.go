@@ -133,7 +133,7 @@ func (c *payer) open(ctx context.Context, p oneway.Proposal) error {
 	var nonce [8]byte
 	rand.Read(nonce[:])
 	index := binary.BigEndian.Uint64(nonce[:])
-	wallet := oneway.PayoutKey(c.m.Key)
+	wallet := tx.WalletKey(c.m.Key)
 	p.PayerKey = oneway.FundingKey(c.m.Key, index).Public()
 	p.PayerScript = tx.P2WPKH(wallet.Public())
 	tip, _, err := c.m.Chain.Tip(ctx)

@@ -72,7 +72,7 @@ func newMetered(t testing.TB, params string) *metered {
 		return m
 	}
 	h.payer, h.payee = machine("payer"), machine("payee")
-	if _, err := chain.Faucet(tx.P2WPKH(oneway.PayoutKey(h.payer.Key).Public()), 100_000_000); err != nil {
+	if _, err := chain.Faucet(tx.P2WPKH(tx.WalletKey(h.payer.Key).Public()), 100_000_000); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.payee.Host.Add(ctx, trade.Seller, earn.NewBook(nil, nil)); err != nil {

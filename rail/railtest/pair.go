@@ -13,7 +13,6 @@ import (
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
-	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/trade"
@@ -71,7 +70,7 @@ func newPair(t *testing.T, rig Rig) *pair {
 	} else {
 		p.payer = p.newEnd("payer", func() []string { return rig.Pay(p.payee.key.Public(), p.payee.addr) })
 	}
-	if _, err := p.chain.Faucet(tx.P2WPKH(oneway.PayoutKey(p.payer.key).Public()), 10_000_000); err != nil {
+	if _, err := p.chain.Faucet(tx.P2WPKH(tx.WalletKey(p.payer.key).Public()), 10_000_000); err != nil {
 		t.Fatal(err)
 	}
 	p.payee.start()
@@ -227,9 +226,15 @@ func (p *pair) sameProof(a, b coinop.Receipt) {
 func (p *pair) earned(want coinop.Amount) {
 	p.t.Helper()
 	var s earn.Summary
-	err := p.payee.m.Host.Do(p.ctx(), func(m *drive.Machine) { s = m.Core(trade.Seller).(*earn.Book).Summary() })
-	if err != nil || s.Earned != want {
-		p.t.Errorf("the till has %v, want %v: %v", s.Earned, want, err)
+	for late := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		err := p.payee.m.Host.Do(p.ctx(), func(m *drive.Machine) { s = m.Core(trade.Seller).(*earn.Book).Summary() })
+		if err == nil && s.Earned == want {
+			return
+		}
+		if err != nil || !p.rig.Late || time.Now().After(late) {
+			p.t.Errorf("the till has %v, want %v: %v", s.Earned, want, err)
+			return
+		}
 	}
 }
 

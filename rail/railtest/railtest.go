@@ -28,6 +28,9 @@ type Rig struct {
 	Pay func(node keys.Public, addr string) []string
 	// Alone means that both ends are on one machine.
 	Alone bool
+	// Late means that the payee may learn of a payment after the payer has its
+	// receipt, because the money is kept by others.
+	Late bool
 
 	Unit    coinop.Amount // an order that can be paid a hundred times over
 	TooMuch coinop.Amount // an order that cannot be paid

@@ -2,7 +2,8 @@
 // output, which coins a script has, and a way to publish.
 //
 // A Source is opened by URI, as stores and rails are: "regtest:" is a node of
-// our own inside this process, "p2p://host:port" is a client of somebody's.
+// our own inside this process, "p2p://host:port" is a client of somebody's, and
+// "btcd://host:port" and "bitcoind://host:port" ask one over JSON-RPC.
 // A Follower turns any of them into the statuses that cores are told.
 package chain
 
@@ -98,6 +99,7 @@ func (r Registry) Open(ctx context.Context, uri string) (Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chain %q is not a URI; write for example p2p://127.0.0.1:18444", uri)
 	}
+	uri = u.Redacted() // a password does not belong there, and never into a log
 	open, known := r[u.Scheme]
 	if !known {
 		schemes := strings.Join(slices.Sorted(maps.Keys(r)), ", ")

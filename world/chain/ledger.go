@@ -20,15 +20,17 @@ const (
 	MaxBytes = 64 << 20
 )
 
-// A Ledger is what the whole blocks of one best chain say: which outputs there
-// are and who spends them. Its owner checks blocks, connects and disconnects
-// them, and locks.
+// A Ledger is what the blocks of one best chain say: which outputs there are and
+// who spends them. Its owner checks blocks, connects and disconnects them, whole
+// or only with the transactions that matter, and locks.
 type Ledger struct {
-	genesis chainhash.Hash
-	blocks  []ledgerBlock // blocks[i] is at height i+1
-	txs     map[chainhash.Hash]*entry
-	spends  map[wire.OutPoint]*entry
-	size    int
+	base   int32 // height of the block below all
+	below  chainhash.Hash
+	most   int           // blocks
+	blocks []ledgerBlock // blocks[i] is at height base+i+1
+	txs    map[chainhash.Hash]*entry
+	spends map[wire.OutPoint]*entry
+	size   int
 }
 
 type ledgerBlock struct {
@@ -47,35 +49,56 @@ type entry struct {
 
 // NewLedger returns the ledger of a chain that has only its first block, whose
 // coinbase nobody can spend.
-func NewLedger(genesis chainhash.Hash) *Ledger {
-	return &Ledger{genesis: genesis, txs: map[chainhash.Hash]*entry{}, spends: map[wire.OutPoint]*entry{}}
+func NewLedger(genesis chainhash.Hash) *Ledger { return NewLedgerAbove(0, genesis, MaxBlocks) }
+
+// NewLedgerAbove returns the ledger of a chain of which only what is above one
+// block matters, and at most so many blocks.
+func NewLedgerAbove(height int32, block chainhash.Hash, most int) *Ledger {
+	return &Ledger{base: height, below: block, most: most, txs: map[chainhash.Hash]*entry{}, spends: map[wire.OutPoint]*entry{}}
 }
 
 // Tip is the best block.
 func (l *Ledger) Tip() (height int32, hash chainhash.Hash) {
-	height = int32(len(l.blocks))
+	height = l.base + int32(len(l.blocks))
 	return height, l.Hash(height)
 }
 
-// Hash is the hash of the block at height, which must not be above the tip.
+// Hash is the hash of the block at height, which must not be above the tip nor
+// below the block that the ledger stands on.
 func (l *Ledger) Hash(height int32) chainhash.Hash {
-	if height == 0 {
-		return l.genesis
+	if height == l.base {
+		return l.below
 	}
-	return l.blocks[height-1].hash
+	return l.blocks[height-l.base-1].hash
 }
 
-// Connect puts a block on the tip. An error changes nothing.
+// Connect puts a whole block on the tip. An error changes nothing.
 func (l *Ledger) Connect(hash chainhash.Hash, txs []*wire.MsgTx) error {
-	b := ledgerBlock{hash: hash, entries: make([]entry, len(txs))}
+	all := make([]Mined, len(txs))
 	for i, t := range txs {
-		b.entries[i] = entry{tx: t, id: t.TxHash(), height: int32(len(l.blocks)) + 1, index: int32(i), coinbase: i == 0}
-		b.size += t.SerializeSize()
+		all[i] = Mined{Tx: t, Index: int32(i)}
+	}
+	return l.ConnectSome(hash, all)
+}
+
+// Mined is a transaction and its place in its block, where the reward is first.
+type Mined struct {
+	Tx    *wire.MsgTx
+	Index int32
+}
+
+// ConnectSome is Connect for a block of which only some transactions matter.
+func (l *Ledger) ConnectSome(hash chainhash.Hash, txs []Mined) error {
+	b := ledgerBlock{hash: hash, entries: make([]entry, len(txs))}
+	height := l.base + int32(len(l.blocks)) + 1
+	for i, t := range txs {
+		b.entries[i] = entry{tx: t.Tx, id: t.Tx.TxHash(), height: height, index: t.Index, coinbase: t.Index == 0}
+		b.size += t.Tx.SerializeSize()
 		if l.txs[b.entries[i].id] != nil {
 			return fmt.Errorf("block %v repeats transaction %v (BIP 30)", hash, b.entries[i].id)
 		}
 	}
-	if len(l.blocks) == MaxBlocks || b.size > MaxBytes-l.size {
+	if len(l.blocks) == l.most || b.size > MaxBytes-l.size {
 		return fmt.Errorf("%w: it has %d blocks with %d bytes of transactions", ErrTooLong, len(l.blocks), l.size)
 	}
 	for i := range b.entries {
@@ -120,11 +143,11 @@ func (l *Ledger) Spender(o wire.OutPoint) (t *wire.MsgTx, depth int32) {
 	return nil, 0
 }
 
-func (l *Ledger) depth(e *entry) int32 { return int32(len(l.blocks)) - e.height + 1 }
+func (l *Ledger) depth(e *entry) int32 { return l.base + int32(len(l.blocks)) - e.height + 1 }
 
 // Status is what the chain says of an output.
 func (l *Ledger) Status(o watch.Output) watch.Status {
-	s := watch.Status{Point: o.Point, Tip: int32(len(l.blocks))}
+	s := watch.Status{Point: o.Point, Tip: l.base + int32(len(l.blocks))}
 	t, depth := l.Tx(o.Point.Hash)
 	if t == nil || int(o.Point.Index) >= len(t.TxOut) {
 		return s

@@ -110,6 +110,10 @@ func Sighash(t *wire.MsgTx, input int, script []byte, value int64) [32]byte {
 // WitnessSig is a signature as a witness carries it: DER and the sighash byte.
 func WitnessSig(sig keys.Signature) []byte { return append(sig.DER(), byte(txscript.SigHashAll)) }
 
+// WalletKey holds what a machine has on the chain: what it earned there, what it
+// got back, what it opens channels with.
+func WalletKey(node keys.Secret) keys.Secret { return node.Derive("wallet/0") }
+
 // A Coin is an output that a key can spend.
 type Coin struct {
 	Point wire.OutPoint

@@ -154,7 +154,7 @@ func (k *talk) open(w []string) {
 	if len(w) == 4 {
 		life = number(w[3])
 	}
-	wallet := oneway.PayoutKey(payer)
+	wallet := tx.WalletKey(payer)
 	coin := wire.OutPoint{Hash: chainhash.Hash{1}}
 	k.ledger.Mint(coin, wire.NewTxOut(minted, tx.P2WPKH(wallet.Public())))
 	p := oneway.Proposal{

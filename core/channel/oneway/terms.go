@@ -165,7 +165,7 @@ func Consider(p Proposal, policy Policy, node keys.Secret, tip int32) (Answer, e
 	key := payeeKey(node, id)
 	return Answer{
 		PayeeKey:    key.Public(),
-		PayeeScript: tx.P2WPKH(PayoutKey(node).Public()),
+		PayeeScript: tx.P2WPKH(tx.WalletKey(node).Public()),
 		MinDepth:    policy.MinDepth,
 		Payee:       receipt.Bind(node, id, node.Stamp(stampPurpose).Public()),
 	}, nil
@@ -175,9 +175,6 @@ func Consider(p Proposal, policy Policy, node keys.Secret, tip int32) (Answer, e
 const stampPurpose = "oneway"
 
 func payeeKey(node keys.Secret, id ID) keys.Secret { return node.Derive("oneway/payee/" + id.String()) }
-
-// PayoutKey holds what a machine earns or gets back on chain.
-func PayoutKey(node keys.Secret) keys.Secret { return node.Derive("wallet/0") }
 
 // Script is the witness script of the funding output.
 func (t *Terms) Script() []byte {

@@ -23,7 +23,7 @@ func (c *Channel) Linked(link uint64, simple bool) {
 	}
 	c.send(m)
 	if c.status == Failed || c.status == Closing {
-		c.send(&ln.Error{ChannelID: c.ID, Data: "the channel is closed: "+c.failure})
+		c.send(&ln.Error{ChannelID: c.ID, Data: "the channel is closed: " + c.failure})
 	}
 }
 
@@ -140,4 +140,6 @@ func (c *Channel) opened() {
 }
 
 // Funding is the transaction that the opener publishes until it is deep.
-func (c *Channel) Funding() (pending bool) { return c.funding != nil && c.Commit.Opener == commit.Local }
+func (c *Channel) Funding() (pending bool) {
+	return c.funding != nil && c.Commit.Opener == commit.Local
+}

@@ -124,7 +124,7 @@ func (n *Node) proposal(p *peer) channel.Proposal {
 
 func (n *Node) open(m Open) {
 	p := n.peers[m.Peer.PeerName()]
-	refuse := func(err error) { n.failed(OpenID+m.Tag, coinop.Refused, "open a channel", err) }
+	refuse := func(err error) { n.refuseOpen(m.Tag, err) }
 	switch {
 	case p == nil || !p.greeted:
 		refuse(channel.ErrNoLink)
@@ -156,9 +156,19 @@ func (n *Node) forsake(temp ln.ChannelID, err error) {
 	o := n.openings[temp]
 	delete(n.openings, temp)
 	if o.ours {
-		n.failed(OpenID+o.tag, coinop.Refused, "open a channel", err)
+		n.refuseOpen(o.tag, err)
 	}
 }
+
+// refuseOpen answers whoever waits for one step of an opening or the other.
+func (n *Node) refuseOpen(tag string, err error) {
+	n.failed(FundID+tag, coinop.Refused, "open a channel", err)
+	n.failed(OpenID+tag, coinop.Refused, "open a channel", err)
+}
+
+// NotGreeted reports whether an opening failed only because the peer is not
+// linked, or has not said hello: the same again may do.
+func NotGreeted(err error) bool { return errors.Is(err, channel.ErrNoLink) }
 
 func (n *Node) opened(p *peer, m *ln.OpenChannel) {
 	refuse := func(err error) { n.say(p, &ln.Error{ChannelID: m.TemporaryChannelID, Data: err.Error()}) }

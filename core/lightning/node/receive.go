@@ -195,6 +195,9 @@ func (n *Node) collect(s *set, preimage [32]byte) {
 // An Earned is the outcome of a payment that arrived.
 type Earned struct{ Paid }
 
+// Income is the order that was paid.
+func (e Earned) Income() receipt.Entry { return e.entry }
+
 // EarnedID begins the ID of an outcome whose value is Earned; the order follows.
 const EarnedID = "earned/"
 

@@ -1,0 +1,285 @@
+package lndrail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"coinop.dev"
+	"coinop.dev/core/billing"
+	"coinop.dev/core/keys"
+	"coinop.dev/core/message"
+	"coinop.dev/core/step"
+	"coinop.dev/core/trade"
+	"coinop.dev/engine"
+	"coinop.dev/rail"
+	"coinop.dev/rail/lndrail/lnrpc"
+	"coinop.dev/world/drive"
+)
+
+const (
+	// MaxAsking bounds the questions that are being answered; one too many is
+	// dropped, and asked again.
+	MaxAsking = 512
+	// lookAgain is when lnd is asked about open invoices after the stream of
+	// payments has begun, if no payment has been filed yet: without a
+	// settle_index lnd does not tell of what was paid before.
+	lookAgain = time.Second
+)
+
+// payee is the earning end.
+type payee struct {
+	*rail.Earner
+	m        *engine.Machine
+	scheme   string
+	conn     *grpc.ClientConn
+	node     lnrpc.LightningClient
+	invoices lnrpc.InvoicesClient
+	expiry   int // seconds
+	asks     atomic.Uint64
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	shut    func() // takes the door away
+
+	mu     sync.Mutex
+	asking map[coinop.OrderID]bool
+}
+
+func openPayee(ctx context.Context, scheme string, m *engine.Machine, conn *grpc.ClientConn, host string, expiry int) (rail.Conn, error) {
+	c := &payee{
+		m: m, scheme: scheme, conn: conn, node: lnrpc.NewLightningClient(conn), invoices: lnrpc.NewInvoicesClient(conn),
+		expiry: expiry, asking: map[coinop.OrderID]bool{},
+	}
+	_, err := c.node.LookupInvoice(ctx, &lnrpc.PaymentHash{RHash: probe})
+	if err := probed("be paid (invoices:read, invoices:write)", err); err != nil {
+		return nil, err
+	}
+	book, err := loadBills(m.DB)
+	if err != nil {
+		return nil, err
+	}
+	there := false
+	err = m.Host.Do(ctx, func(m *drive.Machine) {
+		if there = m.Core(billsName) != nil; !there {
+			m.Add(billsName, book, trade.Seller)
+		}
+	})
+	if err == nil && there {
+		// Two lnds count their payments apart.
+		err = errors.New("this machine is paid over an lnd already; one can earn")
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.Earner = rail.NewEarner(m, rail.PayToAt(scheme, m, host), billsName)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.shut = m.AddDoor(c.door)
+	c.running.Go(c.listen)
+	return c, nil
+}
+
+// Close leaves the invoices: what is paid meanwhile is told next time.
+func (c *payee) Close() error {
+	c.shut()
+	c.mu.Lock() // a door that is open now is the last
+	c.cancel()
+	c.mu.Unlock()
+	c.running.Wait()
+	return c.conn.Close()
+}
+
+// Verify checks a receipt offline.
+func (c *payee) Verify(r coinop.Receipt) error { return verify(c.scheme, r) }
+
+// listen files what lnd is paid, until the rail is closed.
+func (c *payee) listen() {
+	for wait := time.Duration(0); ; {
+		began := time.Now()
+		err := c.stream()
+		if time.Since(began) > maxRetry {
+			wait = 0
+		}
+		if !pause(c.ctx, &wait) {
+			return
+		}
+		c.m.Log.Warn("lnd does not tell of payments; it is asked again", "err", err)
+	}
+}
+
+func (c *payee) stream() error {
+	var settled uint64
+	err := c.m.Host.Do(c.ctx, func(m *drive.Machine) { settled = m.Core(billsName).(*bills).settled })
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer cancel()
+	stream, err := c.node.SubscribeInvoices(ctx, &lnrpc.InvoiceSubscription{SettleIndex: settled})
+	if err != nil {
+		return err
+	}
+	if settled == 0 {
+		looking.Go(func() { c.look(ctx) })
+	}
+	for {
+		i, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if i.State == lnrpc.Invoice_SETTLED {
+			c.file(ctx, i, i.SettleIndex)
+		}
+	}
+}
+
+// look asks about every open invoice.
+func (c *payee) look(ctx context.Context) {
+	select {
+	case <-time.After(lookAgain):
+	case <-ctx.Done():
+		return
+	}
+	var open [][32]byte
+	if c.m.Host.Do(ctx, func(m *drive.Machine) { open = m.Core(billsName).(*bills).waiting() }) != nil {
+		return
+	}
+	for _, hash := range open {
+		i, err := c.node.LookupInvoice(ctx, &lnrpc.PaymentHash{RHash: hash[:]})
+		if err == nil && i.State == lnrpc.Invoice_SETTLED {
+			c.file(ctx, i, 0)
+		}
+	}
+}
+
+func (c *payee) file(ctx context.Context, i *lnrpc.Invoice, index uint64) {
+	paid := wasPaid{amount: coinop.Amount(i.AmtPaidMsat), index: index}
+	if len(i.RHash) == len(paid.hash) && i.AmtPaidMsat >= 0 && paid.amount <= coinop.MaxAmount {
+		copy(paid.hash[:], i.RHash)
+		c.m.Host.Tell(ctx, billsName, paid)
+	}
+}
+
+// door answers those who ask for an invoice, each order one at a time.
+func (c *payee) door(from keys.Public, msg message.Message) bool {
+	ask, ok := msg.(billing.Ask)
+	if !ok {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil || c.asking[ask.Order] || len(c.asking) >= MaxAsking {
+		return true
+	}
+	c.asking[ask.Order] = true
+	c.running.Go(func() {
+		c.answer(from, ask)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.asking, ask.Order)
+	})
+	return true
+}
+
+func (c *payee) answer(from keys.Public, ask billing.Ask) {
+	x, err := c.bill(c.ctx, from.PeerName(), ask.Order, ask.Amount)
+	if err != nil {
+		c.m.Log.Warn("no invoice for an order", "peer", from, "order", ask.Order, "err", err)
+		c.m.Send(from, billing.Refuse{Order: ask.Order, Why: err.Error()})
+		return
+	}
+	word := billing.Sign(c.m.Key, x.order, x.amount, x.hash)
+	c.m.Send(from, billing.Bill{Order: x.order, Invoice: x.invoice, Word: word})
+}
+
+// Invoice returns a BOLT 11 invoice for a bill, for payers that are no machines
+// of coinop's. Asked again it is the same while it can be paid.
+func (c *payee) Invoice(ctx context.Context, b coinop.Bill) (string, error) {
+	x, err := c.bill(ctx, "", b.ID, b.Amount)
+	if err != nil {
+		return "", &coinop.Error{Kind: coinop.KindOf(err), Op: "bill " + b.ID.String(), Err: err}
+	}
+	return x.invoice, nil
+}
+
+// bill finds or makes the invoice of an order.
+func (c *payee) bill(ctx context.Context, asker string, order coinop.OrderID, a coinop.Amount) (*bill, error) {
+	if a == 0 || a > coinop.MaxAmount {
+		return nil, invalid("the amount is %v", a)
+	}
+	old, err := c.find(ctx, order)
+	if err != nil {
+		return nil, err
+	}
+	var gone [32]byte
+	if old != nil {
+		again, err := c.again(ctx, old, asker, a)
+		if err != nil || again {
+			return old, err
+		}
+		gone = old.hash
+	}
+	// The order in it lets whoever keeps lnd's books find it.
+	i, err := c.node.AddInvoice(ctx, &lnrpc.Invoice{Memo: order.String(), ValueMsat: int64(a), Expiry: int64(c.expiry), Private: true})
+	if err != nil {
+		return nil, fmt.Errorf("lnd makes no invoice: %w", err)
+	}
+	x := bill{order: order, amount: a, asker: asker, invoice: i.PaymentRequest, expires: c.m.Host.Now() + step.Time(c.expiry)*step.Second}
+	if len(i.RHash) != len(x.hash) || len(x.invoice) > billing.MaxInvoice {
+		return nil, fmt.Errorf("lnd makes an invoice of %d characters with a hash of %d bytes; the limits are %d and %d", len(x.invoice), len(i.RHash), billing.MaxInvoice, len(x.hash))
+	}
+	copy(x.hash[:], i.RHash)
+	ask := c.nextAsk()
+	v, err := c.m.Host.Ask(ctx, billsName, ask, file{ask, x, gone})
+	if err != nil {
+		return nil, err
+	}
+	if filed := v.(answer).bill; filed.amount == a {
+		return filed, nil
+	}
+	return nil, fmt.Errorf("order %v was asked for with another amount at the same time", order)
+}
+
+// again reports whether a bill that is known can be given out again. If not, it
+// can never be paid any more.
+func (c *payee) again(ctx context.Context, x *bill, asker string, a coinop.Amount) (bool, error) {
+	if x.asker != asker && (x.asker != "" || x.amount != a) {
+		return false, fmt.Errorf("order %v is another's", x.order)
+	}
+	if x.paid {
+		return false, fmt.Errorf("order %v is paid", x.order)
+	}
+	i, err := c.node.LookupInvoice(ctx, &lnrpc.PaymentHash{RHash: x.hash[:]})
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("lnd does not say whether its invoice is paid: %w", err)
+	case i.State == lnrpc.Invoice_CANCELED:
+		return false, nil
+	case x.amount == a:
+		return true, nil
+	case i.State != lnrpc.Invoice_OPEN:
+		return false, fmt.Errorf("order %v is being paid with %v", x.order, x.amount)
+	}
+	// lnd refuses if it is paid at this moment.
+	_, err = c.invoices.CancelInvoice(ctx, &lnrpc.CancelInvoiceMsg{PaymentHash: x.hash[:]})
+	return false, err
+}
+
+func (c *payee) find(ctx context.Context, order coinop.OrderID) (*bill, error) {
+	ask := c.nextAsk()
+	v, err := c.m.Host.Ask(ctx, billsName, ask, findBill{ask, order})
+	if err != nil {
+		return nil, err
+	}
+	return v.(answer).bill, nil
+}
+
+func (c *payee) nextAsk() string { return fmt.Sprint(c.asks.Add(1)) }
