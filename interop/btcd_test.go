@@ -1,28 +1,19 @@
 package interop
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/btcsuite/btcd/address/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/interop/peers"
 	"coinop.dev/world/chain"
 	"coinop.dev/world/chain/chaintest"
 	"coinop.dev/world/chain/p2p"
@@ -32,115 +23,32 @@ import (
 // patience is how long another program may take.
 const patience = time.Minute
 
-// A btcd is a process of the real node.
+// A btcd is a process of the real node, whose only peer is ours.
 type btcd struct {
+	*peers.Btcd
 	t    *testing.T
 	peer string // where it listens to peers
 	rpc  string
 }
 
-// build compiles btcd, at the version that go.mod pins, once.
-var build = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(folder, "btcd")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/btcsuite/btcd").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build btcd: %w: %s", err, out)
-	}
-	return path, nil
-})
-
-// folder is where build puts the program.
-var folder string
-
-func TestMain(m *testing.M) {
-	var err error
-	if folder, err = os.MkdirTemp("", "coinop-interop-"); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	os.RemoveAll(folder)
-	os.Exit(code)
-}
-
-// startBtcd runs a node of an empty chain whose only peer is ours.
+// startBtcd runs a node of an empty chain, and shows the end of its log if the
+// test fails.
 func startBtcd(t *testing.T, ours string) *btcd {
 	t.Helper()
-	program, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &btcd{t: t, peer: freeAddr(t), rpc: freeAddr(t)}
-	home := t.TempDir()
-	anyone := sha256.Sum256([]byte{0x51}) // OP_TRUE
-	reward, err := address.NewAddressWitnessScriptHash(anyone[:], regtest.Params())
-	if err != nil {
-		t.Fatal(err)
-	}
-	process := exec.Command(program, "--regtest", "--nodnsseed", "--notls",
-		"--datadir="+home, "--logdir="+home, "--connect="+ours, "--listen="+b.peer, "--rpclisten="+b.rpc,
-		"--rpcuser=u", "--rpcpass=p", "--miningaddr="+reward.String(), "--trickleinterval=50ms")
-	process.Env = append(os.Environ(), "HOME="+home)
-	log := new(bytes.Buffer)
-	process.Stdout, process.Stderr = log, log
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
+	b, err := peers.StartBtcd(context.Background(), peers.BtcdOptions{Home: t.TempDir(), Connect: ours, Plain: true})
+	must(t, err)
 	t.Cleanup(func() {
-		process.Process.Signal(os.Interrupt)
-		ended := time.AfterFunc(patience, func() { process.Process.Kill() })
-		process.Wait()
-		ended.Stop()
+		b.Stop()
 		if t.Failed() {
-			t.Logf("btcd:\n%s", log)
+			t.Logf("btcd:\n%s", b.Log())
 		}
 	})
-	until(t, "btcd answers", func() error { return b.call("getblockcount", new(int)) })
-	return b
-}
-
-// freeAddr is an address nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return &btcd{Btcd: b, t: t, peer: b.Peer, rpc: b.RPC}
 }
 
 // call is one call of btcd's JSON-RPC.
 func (b *btcd) call(method string, result any, params ...any) error {
-	if params == nil {
-		params = []any{}
-	}
-	body, err := json.Marshal(map[string]any{"jsonrpc": "1.0", "id": 1, "method": method, "params": params})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
-	defer cancel()
-	ask, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+b.rpc, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	ask.SetBasicAuth("u", "p")
-	answer, err := http.DefaultClient.Do(ask)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	var got struct {
-		Result json.RawMessage
-		Error  *struct{ Message string }
-	}
-	if err := json.NewDecoder(answer.Body).Decode(&got); err != nil {
-		return fmt.Errorf("%s: %s: %w", method, answer.Status, err)
-	}
-	if got.Error != nil {
-		return fmt.Errorf("%s: %s", method, got.Error.Message)
-	}
-	return json.Unmarshal(got.Result, result)
+	return b.Call(method, result, params...)
 }
 
 func (b *btcd) tip() (hash string) {

@@ -116,6 +116,9 @@ type HTLC struct {
 	// Onion is kept until the peer is sure to have it; for the peer's HTLCs it
 	// is not kept at all, because Note holds what was inside.
 	Onion *[ln.OnionSize]byte
+	// Derived means that the node can make the onion again from Note, so it is
+	// not put on disk: after Load it is missing where Stage is Signed.
+	Derived bool
 	// Note is what the node wants to find again with this HTLC.
 	Note   []byte
 	Stage  Stage

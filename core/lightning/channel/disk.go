@@ -115,7 +115,7 @@ func (h *HTLC) record() []byte {
 	b = codec.AppendUint(b, h.Expiry)
 	b = append(b, h.Hash[:]...)
 	b = codec.AppendBytes(b, h.Note)
-	if h.Onion != nil {
+	if h.Onion != nil && !h.Derived {
 		b = append(b, h.Onion[:]...)
 	}
 	return b

@@ -11,8 +11,10 @@ import (
 
 // Blocks before an expiry at which the chain has to decide.
 const (
-	// claimMargin: the peer has not taken a preimage that we know.
-	claimMargin = 18
+	// claimMargin: the peer has not taken a preimage that we know. It is less
+	// than any FinalCLTV, or a block that comes while a payment is being settled
+	// would close the channel.
+	claimMargin = 10
 	// timeoutMargin: the peer has not given back what is ours after the expiry.
 	timeoutMargin = 3
 )
@@ -38,11 +40,19 @@ func (n *Node) rang(ev step.Rang) {
 
 // start goes on with what a crash has interrupted.
 func (n *Node) start() {
-	carried := n.carried()
 	for _, c := range n.ordered() {
 		n.touch(c)
 		n.watch(c)
 		n.publish(c)
+	}
+}
+
+// takeUp decides about the HTLCs that came while nobody knew how high the chain
+// is, and so whether they have not expired.
+func (n *Node) takeUp() {
+	carried := n.carried()
+	for _, c := range n.ordered() {
+		n.touch(c)
 		_, theirs := c.HTLCs()
 		for _, h := range theirs {
 			if h.Stage == channel.Committed && h.Settle == nil && !carried[[2]uint64{c.Index, h.ID}] {
@@ -69,8 +79,13 @@ func (n *Node) carried() map[[2]uint64]bool {
 // onChain takes the status of a channel's funding output.
 func (n *Node) onChain(s watch.Status) {
 	if s.Tip > n.tip {
+		first := n.tip == 0
 		n.tip = s.Tip
 		n.expireSets()
+		if first {
+			n.takeUp()
+			n.resume()
+		}
 	}
 	for _, c := range n.ordered() {
 		if c.Commit.Funding != s.Point {

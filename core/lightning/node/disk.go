@@ -10,6 +10,7 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/onion"
+	"coinop.dev/core/lightning/wire"
 	"coinop.dev/core/step"
 )
 
@@ -130,6 +131,11 @@ func (n *Node) loadPayments() {
 		for _, h := range ours {
 			o, err := readOutgoing(h.Note)
 			step.Assert(err == nil, "lightning: the note of HTLC %d: %v", h.ID, err)
+			if o.from == 0 && h.Stage == channel.Signed {
+				p, _, err := onion.New(n.session(&o), h.Hash, o.hops(h.Expiry))
+				step.Assert(err == nil, "lightning: the onion of HTLC %d cannot be made again: %v", h.ID, err)
+				h.Onion, h.Derived = (*[wire.OnionSize]byte)(p), true
+			}
 			if _, done := n.paid.by[o.order]; o.from != 0 || done {
 				continue
 			}

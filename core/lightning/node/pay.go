@@ -272,6 +272,10 @@ func (n *Node) plan(p *payment, sends []*send) []*send {
 		p.failed = ErrTries
 		return sends
 	}
+	if n.tip == 0 && len(n.channels) > 0 { // nobody knows yet which expiry would do
+		n.pause(p)
+		return sends
+	}
 	if c := n.direct(p.payee, p.left); c != nil {
 		path := []graph.Hop{{Node: p.payee, SCID: c.Alias(), Amount: p.left, Expiry: p.delta}}
 		return append(sends, n.part(p, c, path, p.left))
@@ -423,7 +427,7 @@ func (n *Node) part(p *payment, first *chanState, path []graph.Hop, amount coino
 	n.changed = true
 	p.parts++
 	p.left -= amount
-	return &send{p: p, first: first, note: o, htlc: &channel.HTLC{Amount: path[0].Amount, Hash: p.hash, Expiry: uint32(n.tip) + path[0].Expiry}}
+	return &send{p: p, first: first, note: o, htlc: &channel.HTLC{Derived: true, Amount: path[0].Amount, Hash: p.hash, Expiry: uint32(n.tip) + path[0].Expiry}}
 }
 
 // orderRecord carries the order of a keysend payment (custom, odd).

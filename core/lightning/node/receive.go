@@ -65,6 +65,9 @@ func readTaken(value []byte) (hash [32]byte, t taken, err error) {
 func (n *Node) lockedIn(c *chanState, h *channel.HTLC) {
 	in, err := readIncoming(h.Note)
 	step.Assert(err == nil, "lightning: the note of HTLC %d: %v", h.ID, err)
+	if n.tip == 0 {
+		return // see takeUp
+	}
 	n.touch(c)
 	if in.bad != nil {
 		c.Malformed(h.ID, in.bad.Code, in.bad.Hash)
