@@ -21,24 +21,34 @@ import (
 
 // A question tells an end what to do.
 type question struct {
-	Do string `json:"do"` // start, earn, spend, pay, count, limits, shut, book
+	Do string `json:"do"` // start, join, pay, count, balance, limits, shut, book
 
 	// start
 	Store   string `json:"store,omitempty"`
 	Chain   string `json:"chain,omitempty"`
+	Key     string `json:"key,omitempty"` // the file where its key is, or will be
 	Dir     string `json:"dir,omitempty"` // on the store's disk, to time it
 	Profile string `json:"profile,omitempty"`
 
-	// earn, spend
-	Rails []string `json:"rails,omitempty"`
-	Peer  string   `json:"peer,omitempty"` // who is paid
-	Echo  string   `json:"echo,omitempty"` // where it says everything back
+	// join
+	Listen   string   `json:"listen,omitempty"` // where it listened the last time
+	Earns    []string `json:"earns,omitempty"`  // rails to be paid over
+	Pays     []string `json:"pays,omitempty"`   // rails to pay over
+	Links    []string `json:"links,omitempty"`  // to whom it is linked besides
+	To       string   `json:"to,omitempty"`     // who is paid
+	Echo     string   `json:"echo,omitempty"`   // where that one says everything back
+	Channels int      `json:"channels,omitempty"`
+	Capacity int64    `json:"capacity_sat,omitempty"` // of each but the first
+	Static   bool     `json:"static,omitempty"`
 
 	// pay
 	Payments    int           `json:"payments,omitempty"`
 	Concurrency int           `json:"concurrency,omitempty"`
 	Amount      coinop.Amount `json:"amount_msat,omitempty"`
 	Orders      bool          `json:"orders,omitempty"`
+
+	// count
+	Rest bool `json:"rest,omitempty"` // collect garbage first
 }
 
 // An answer with Done set is only news of how far it is.
@@ -48,6 +58,7 @@ type answer struct {
 
 	Script []byte        `json:"script,omitempty"` // of the wallet
 	Addr   string        `json:"addr,omitempty"`   // key@host:port
+	Listen string        `json:"listen,omitempty"` // host:port of it
 	Echo   string        `json:"echo,omitempty"`
 	Booked coinop.Amount `json:"booked_msat,omitempty"`
 	Paid   *paid         `json:"paid,omitempty"`
@@ -112,7 +123,7 @@ func lineScanner(r io.Reader) *bufio.Scanner {
 // stop ends the process, gently and then not.
 func (c *child) stop() {
 	if c == nil {
-		return
+		return // it was never started
 	}
 	c.ended.Do(func() {
 		c.in.Close()

@@ -1,17 +1,16 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-	"slices"
+	"io/fs"
+	"os"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"coinop.dev"
@@ -94,14 +93,14 @@ func (e *end) do(ctx context.Context, q question) (a answer, err error) {
 	switch q.Do {
 	case "start":
 		return e.start(ctx, q)
-	case "earn":
-		return e.earn(ctx, q)
-	case "spend":
-		return a, e.spend(ctx, q)
+	case "join":
+		return e.join(ctx, q)
 	case "pay":
 		return e.pay(ctx, q)
 	case "count":
-		a.Counts, err = e.count(ctx)
+		a.Counts, err = e.count(ctx, q.Rest)
+	case "balance":
+		a.Booked, err = e.balance(ctx)
 	case "limits":
 		a.Limits, err = e.limits()
 	case "shut":
@@ -117,7 +116,7 @@ func (e *end) do(ctx context.Context, q question) (a answer, err error) {
 func (e *end) start(ctx context.Context, q question) (a answer, err error) {
 	e.dir = q.Dir
 	e.profiler.start(q.Profile)
-	key, err := keys.NewSecret(rand.Reader)
+	key, err := keyIn(q.Key)
 	if err != nil {
 		return a, err
 	}
@@ -153,15 +152,78 @@ func (e *end) synced(ctx context.Context) error {
 	}
 }
 
-func (e *end) earn(ctx context.Context, q question) (a answer, err error) {
-	addr, err := e.machine.Listen("127.0.0.1:0")
+// keyIn reads a key, or makes one that the end finds when it is started again.
+func keyIn(path string) (key keys.Secret, err error) {
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		return keys.SecretFromBytes(raw)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if key, err = keys.NewSecret(rand.Reader); err != nil {
+		return key, err
+	}
+	return key, os.WriteFile(path, key.Reveal(), 0o600)
+}
+
+// join opens the rails: an end that is paid has a till, one that pays a purse,
+// and one that forwards neither.
+func (e *end) join(ctx context.Context, q question) (a answer, err error) {
+	if len(q.Earns) > 0 {
+		if a, err = e.earn(ctx, q); err != nil {
+			return a, err
+		}
+	}
+	for _, peer := range q.Links {
+		key, addr, err := engine.Address(peer)
+		if err != nil {
+			return a, err
+		}
+		if err := e.machine.Connect(ctx, addr, key); err != nil {
+			return a, err
+		}
+	}
+	for _, uri := range q.Pays {
+		r, err := e.openFunded(ctx, uri)
+		if err != nil {
+			return a, err
+		}
+		if len(q.Earns) > 0 {
+			continue
+		}
+		if err := e.purse.Hold(ctx, r); err != nil {
+			return a, err
+		}
+	}
+	if q.Channels > 1 {
+		if err := e.widen(ctx, q); err != nil {
+			return a, err
+		}
+	}
+	if e.to = q.To; e.to == "" {
+		return a, nil
+	}
+	_, peer, _ := strings.Cut(q.To, "://")
+	key, _, err := engine.Address(peer)
 	if err != nil {
 		return a, err
 	}
-	if e.till, err = till.Open(ctx, e.machine, nil, nil, nil); err != nil {
+	e.echo, err = tcp.Dial(ctx, q.Echo, e.machine.Key, key)
+	return a, err
+}
+
+func (e *end) earn(ctx context.Context, q question) (a answer, err error) {
+	addr, err := e.machine.Listen(cmp.Or(q.Listen, "127.0.0.1:0"))
+	if err != nil {
 		return a, err
 	}
-	for _, uri := range q.Rails {
+	if len(q.Pays) == 0 {
+		if e.till, err = till.Open(ctx, e.machine, nil, nil, nil); err != nil {
+			return a, err
+		}
+	}
+	for _, uri := range q.Earns {
 		separator := "?"
 		if strings.Contains(uri, separator) {
 			separator = "&"
@@ -170,29 +232,9 @@ func (e *end) earn(ctx context.Context, q question) (a answer, err error) {
 			return a, err
 		}
 	}
-	a.Addr = e.machine.Key.Public().String() + "@" + addr.String()
+	a.Listen, a.Addr = addr.String(), e.machine.Key.Public().String()+"@"+addr.String()
 	a.Echo, err = e.listenEcho(ctx)
 	return a, err
-}
-
-func (e *end) spend(ctx context.Context, q question) error {
-	for _, uri := range q.Rails {
-		// The payer's view of the chain may lag behind the money it was given.
-		r, err := e.openFunded(ctx, uri)
-		if err != nil {
-			return err
-		}
-		if err := e.purse.Hold(ctx, r); err != nil {
-			return err
-		}
-	}
-	e.to = e.rails[len(e.rails)-1].Scheme() + "://" + q.Peer
-	key, _, err := engine.Address(q.Peer)
-	if err != nil {
-		return err
-	}
-	e.echo, err = tcp.Dial(ctx, q.Echo, e.machine.Key, key)
-	return err
 }
 
 func (e *end) openFunded(ctx context.Context, uri string) (*rail.Rail, error) {
@@ -225,164 +267,6 @@ func (e *end) rail(scheme string) *rail.Rail {
 		}
 	}
 	return nil
-}
-
-// progressEvery is how often an end says how far it is.
-const progressEvery = 100 * time.Millisecond
-
-// A meterer is a rail that pays without orders: coins that add up in a session.
-type meterer interface {
-	Meter(ctx context.Context, session coinop.OrderID, coins uint64) error
-}
-
-// payment is what one call of the workload does. The rail was opened with the
-// amount as its coin, so a metered payment is one coin.
-func (e *end) payment(q question) (once func(context.Context) error, metered bool) {
-	if m, ok := rail.As[meterer](e.rails[len(e.rails)-1]); ok && !q.Orders {
-		session := purse.NewOrderID()
-		return func(ctx context.Context) error { return m.Meter(ctx, session, 1) }, true
-	}
-	return func(ctx context.Context) error {
-		_, err := e.purse.Pay(ctx, coinop.Order{ID: purse.NewOrderID(), To: e.to, Amount: q.Amount})
-		return err
-	}, false
-}
-
-// pay is the workload: so many callers, each paying again and again.
-func (e *end) pay(ctx context.Context, q question) (a answer, err error) {
-	runtime.GC() // so that every run begins with an equal heap
-	once, metered := e.payment(q)
-	var next, done atomic.Int64
-	took := new(histogram)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	begin := time.Now()
-	var callers sync.WaitGroup
-	for range min(q.Concurrency, q.Payments) {
-		callers.Go(func() {
-			for ctx.Err() == nil && next.Add(1) <= int64(q.Payments) {
-				asked := time.Now()
-				if err := once(ctx); err != nil {
-					cancel(err)
-					return
-				}
-				took.add(time.Since(asked))
-				done.Add(1)
-			}
-		})
-	}
-	finished := make(chan struct{})
-	go func() { callers.Wait(); close(finished) }()
-	e.report(finished, &done)
-	if err := context.Cause(ctx); err != nil {
-		return a, err
-	}
-	if metered {
-		e.metered += q.Amount * coinop.Amount(q.Payments)
-	}
-	a.Paid = &paid{Took: time.Since(begin), P50: took.quantile(0.50), P99: took.quantile(0.99), Metered: metered}
-	return a, nil
-}
-
-// report says how far the workload is until it is finished.
-func (e *end) report(finished <-chan struct{}, done *atomic.Int64) {
-	t := time.NewTicker(progressEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-finished:
-			return
-		case <-t.C:
-			if n := done.Load(); n > 0 {
-				e.out.Encode(answer{Done: uint64(n)})
-			}
-		}
-	}
-}
-
-func (e *end) count(ctx context.Context) (*counts, error) {
-	c := readKernel()
-	if counter, ok := e.db.(store.Counter); ok {
-		n := counter.Counts()
-		c.Store = &n
-	}
-	c.Wire = e.machine.Wire()
-	c.Rounds, c.Events = e.machine.Host.Counts()
-	var err error
-	c.Signatures, err = e.signatures(ctx)
-	return &c, err
-}
-
-// A told is what the lab wants from a rail's summaries. A rail that does not
-// say leaves it nil.
-type told struct {
-	Signatures *uint64 `json:"signatures"`
-}
-
-// summaries reads a rail's channels.
-func summaries(ctx context.Context, r *rail.Rail) (all []told, err error) {
-	teller, ok := rail.As[interface {
-		Summary(context.Context) ([]any, error)
-	}](r)
-	if !ok {
-		return nil, nil
-	}
-	channels, err := teller.Summary(ctx)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := json.Marshal(channels)
-	if err != nil {
-		return nil, err
-	}
-	return all, json.Unmarshal(raw, &all)
-}
-
-// signatures adds up what the rails' cores say they have signed; nil if one
-// does not say.
-func (e *end) signatures(ctx context.Context) (*uint64, error) {
-	sum := uint64(0)
-	for _, r := range e.rails {
-		all, err := summaries(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range all {
-			if s.Signatures == nil {
-				return nil, nil
-			}
-			sum += *s.Signatures
-		}
-		if len(all) == 0 {
-			return nil, nil
-		}
-	}
-	return &sum, nil
-}
-
-// shut closes the rails, the one that settles over another first.
-func (e *end) shut(ctx context.Context) error {
-	for _, r := range slices.Backward(e.rails) {
-		if c, ok := rail.As[rail.Closer](r); ok {
-			if err := c.Shut(ctx, false); err != nil {
-				return fmt.Errorf("%s: %w", r.Scheme(), err)
-			}
-		}
-	}
-	return nil
-}
-
-// book is what the till has earned, or else what the purse has paid and what
-// went past it through a meter.
-func (e *end) book(ctx context.Context) (a answer, err error) {
-	if e.till != nil {
-		s, err := e.till.Summary(ctx)
-		a.Booked = s.Earned
-		return a, err
-	}
-	s, err := e.purse.Summary(ctx)
-	a.Booked = s.Paid + e.metered
-	return a, err
 }
 
 func (e *end) close() {

@@ -59,6 +59,8 @@ type deal struct {
 	from, to *party
 	kind     string
 	answer   string // "paid", "unpaid", or "" if none has come
+	why      string // it is unpaid
+	again    int    // how often it was asked for again because it was
 }
 
 // NewLightning sets the world up: three machines without channels.
@@ -66,7 +68,7 @@ func NewLightning(seed uint64, f Faults, b Bug) (*Lightning, error) {
 	l := &Lightning{
 		World: NewWorld(seed, f), deals: map[coinop.OrderID]*deal{}, tags: map[string]*party{}, broken: map[string]string{},
 	}
-	l.Chain = NewChain(l.World)
+	l.Chain, l.Sample = NewChain(l.World), 8
 	l.Bug, l.Check = b, l.invariants
 	l.OnDone, l.World.Outlet = l.done, l.outlet
 	r := l.Random("shape")
@@ -382,7 +384,7 @@ func (l *Lightning) broke(p *party, v node.Broke) {
 		}
 		l.broken[c.ID.String()] = v.Why
 		for _, peer := range l.parties {
-			if peer.key.Public() == c.Peer && peer.honest && p.honest {
+			if peer.key.Public() == c.Peer && peer.honest && p.honest && (claims || l.evil.honest()) {
 				l.Fail(fmt.Errorf("the %s gives up its channel with the %s: %s", p.name, peer.name, v.Why))
 			}
 		}

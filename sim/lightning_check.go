@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 
 	"coinop.dev"
@@ -25,8 +26,12 @@ func (l *Lightning) answered(d *deal, out step.Outcome) {
 			l.Fail(fmt.Errorf("order %v of %v is paid, and the %s has earned %+v", d.ID, d.Amount, d.to.name, got))
 		}
 	case kind == coinop.Unpaid || kind == coinop.Refused || kind == coinop.Invalid:
-		d.answer = "unpaid"
-		if d.to.honest && got != nil {
+		d.answer, d.why = "unpaid", cause(out.Err)
+		if l.trading && d.again < 3 { // what is certainly not paid can be asked for again
+			d.again++
+			l.At(l.Now+step.Time(5+5*d.again)*step.Second, func() { l.ask(d) })
+		}
+		if d.to.honest && got != nil && l.evil.party != l.router { // a router may pay out of its own pocket
 			l.Fail(fmt.Errorf("order %v of %v counts as not paid (%w), and the %s has earned %+v", d.ID, d.Amount, out.Err, d.to.name, *got))
 		}
 	default:
@@ -92,12 +97,12 @@ func (l *Lightning) settled() error {
 	for _, d := range l.sorted() {
 		got := d.to.till().by[d.ID]
 		switch {
-		case d.answer == "" && d.from.honest:
+		case d.answer == "" && d.from.honest && (claims || l.evil.honest()):
 			return fmt.Errorf("order %v (%s, %s to %s) was never answered", d.ID, d.kind, d.from.name, d.to.name)
 		case d.answer == "paid":
 			expect[d.from] -= d.Amount
 			spent[d.from] += d.Amount
-		case d.answer == "unpaid" && got != nil && d.from.honest && d.to.honest:
+		case d.answer == "unpaid" && got != nil && d.from.honest && d.to.honest && l.evil.party != l.router:
 			return fmt.Errorf("order %v counts as not paid, and the %s has earned it", d.ID, d.to.name)
 		}
 		if got != nil {
@@ -107,7 +112,7 @@ func (l *Lightning) settled() error {
 	sum := coinop.Amount(0)
 	for _, p := range l.parties {
 		s := p.purse(l.Now)
-		if p.honest && (s.Open != 0 || s.Paid != spent[p]) {
+		if p.honest && (s.Open != 0 || s.Paid != spent[p]) && (claims || l.evil.honest()) {
 			return fmt.Errorf("the purse of the %s has %d open orders and has paid %v; its orders add up to %v", p.name, s.Open, s.Paid, spent[p])
 		}
 		sum += p.worth()
@@ -221,4 +226,32 @@ func (l *Lightning) honest(c *channel.Channel) bool {
 		}
 	}
 	return false
+}
+
+// cause is an error without what it happened to.
+func cause(err error) string {
+	if e := (*coinop.Error)(nil); errors.As(err, &e) && e.Err != nil {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// claims says that channels which end on the chain are seen to their end.
+const claims = false
+
+// survived is what must hold of the honest nodes once all is calm, whatever the
+// adversary has done: a channel that was given up is on its way into the chain.
+func (l *Lightning) survived() error {
+	for _, p := range l.parties {
+		if !p.honest {
+			continue
+		}
+		for _, c := range p.node().Channels() {
+			s := l.Chain.Status(c.Commit.Funding)
+			if c.Status() == channel.Failed && s.Spender == nil {
+				return fmt.Errorf("the %s gave up a channel (%s), and nothing of it is in the chain", p.name, c.Failure())
+			}
+		}
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,15 +15,16 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
 
 	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
 	"coinop.dev/core/bitcoin/tx"
-	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/keys"
 	"coinop.dev/core/trade"
 	"coinop.dev/purse"
-	"coinop.dev/rail"
+	"coinop.dev/rail/lnrail"
 	"coinop.dev/world/chain/regtest"
 )
 
@@ -49,7 +51,7 @@ var scenarios = map[string]scenario{
 }
 
 const (
-	demoFunds    = 10_000_000 // satoshi the faucet gives the buyer
+	demoFunds    = 10_000_000 // satoshi the faucet gives a machine that pays
 	demoCapacity = 5_000_000 * coinop.Sat
 	demoCredit   = 4000 * coinop.Sat // of the hash-chain rail, between settlements
 	demoInFlight = 64
@@ -80,13 +82,20 @@ func demoCommand(u *ui) *cobra.Command {
 		Use: "demo", Short: "Watch one machine pay another, and settle on a Bitcoin chain", Args: noArgs,
 		Long: "Two machines, each with its own key and store, over TCP, and a Bitcoin regtest chain in the box.\n" +
 			"The buyer pays for every reading of this computer, or for energy from a simulated meter. At the end the\n" +
-			"channel is closed, the closing transaction mined, and the balances are read back from the chain.",
+			"channel is closed, the closing transaction mined, and the balances are read back from the chain.\n" +
+			"Over lightning there are three: a car pays a charger through a router, which can be made to cheat.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.scenario == "" {
+				o.scenario = "sensor"
+				if o.rail == lnrail.Scheme {
+					o.scenario = "charger"
+				}
+			}
 			if _, ok := scenarios[o.scenario]; !ok {
 				return usage{fmt.Errorf("no scenario is called %q; there is sensor and charger", o.scenario)}
 			}
-			if o.rail != "oneway" && o.rail != "payword" {
-				return usage{fmt.Errorf("the demo runs on oneway or payword, not on %q", o.rail)}
+			if courses[o.rail] == nil {
+				return usage{fmt.Errorf("the demo runs on oneway, payword or lightning, not on %q", o.rail)}
 			}
 			if o.rate < 0 || o.rate > 5000 {
 				return usage{fmt.Errorf("rate is %v; it must be 0 (the scenario's own) to 5000 payments a second", o.rate)}
@@ -94,8 +103,8 @@ func demoCommand(u *ui) *cobra.Command {
 			return runDemo(cmd.Context(), u, o)
 		},
 	}
-	c.Flags().StringVar(&o.scenario, "scenario", "sensor", "what is sold: sensor, charger")
-	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: oneway, payword")
+	c.Flags().StringVar(&o.scenario, "scenario", "", "what is sold: sensor, charger (default sensor; over lightning, charger)")
+	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: oneway, payword, lightning")
 	c.Flags().DurationVar(&o.length, "for", 0, "how long to pay, such as 20s; 0 until Ctrl-C")
 	c.Flags().Float64Var(&o.rate, "rate", 0, "payments a second; 0 for the scenario's own")
 	c.Flags().BoolVar(&o.noBrowser, "no-browser", false, "do not open the page in a browser")
@@ -103,10 +112,42 @@ func demoCommand(u *ui) *cobra.Command {
 	return c
 }
 
+// A course is what is different from rail to rail: which machines there are,
+// what is opened between them, and how it ends.
+type course interface {
+	// open starts the machines and opens their channels.
+	open(ctx context.Context) error
+	// started is told of a machine that runs, for the first time or again.
+	started(ctx context.Context, m *demoMachine, s *station) error
+	// look asks the machines and the chain how things are.
+	look(ctx context.Context)
+	// show puts what look has found onto the page. It is called with d.mu held.
+	show(p *page.State)
+	// money is how many satoshi the faucet has given.
+	money() int64
+	// cut takes the links down that the button is for, or mends them. It is
+	// called with d.mu held, and all machines run.
+	cut(down bool)
+	reorg(ctx context.Context) error
+	actions() map[string]func(context.Context) error
+	// spent reports whether there is nothing left to pay with.
+	spent(err error) bool
+	// settle closes what is open, and reads the balances from the chain.
+	settle(ctx context.Context) (*settlement, error)
+}
+
+// courses are the demo's by their rail.
+var courses = map[string]func(*demo) course{
+	"oneway":      func(d *demo) course { return &pair{demo: d} },
+	"payword":     func(d *demo) course { return &pair{demo: d} },
+	lnrail.Scheme: func(d *demo) course { return &relay{demo: d} },
+}
+
 // demo is the running demonstration.
 type demo struct {
 	demoOptions
 	scenario
+	course
 	u     *ui
 	dir   string
 	node  *regtest.Node
@@ -115,8 +156,13 @@ type demo struct {
 
 	mu            sync.Mutex
 	buyer, seller demoMachine
+	machines      []*demoMachine // buyer, who is in between, seller
+	sellerKey     keys.Public
 	phase         page.Phase
 	linkDown      bool
+	paused        bool // by a fault that wants nothing in flight
+	flying        int  // purchases under way
+	began, ended  time.Time
 	payments      uint64
 	units         uint64
 	paid          coinop.Amount
@@ -126,11 +172,7 @@ type demo struct {
 	readings      []page.Reading
 	events        []page.Event
 	receipt       coinop.Receipt
-	channel       oneway.Terms
 	closed        *settlement
-	left          coinop.Amount // as the two channel ends say
-	sellerRisk    coinop.Amount
-	depth         int32
 }
 
 type demoMachine struct {
@@ -142,6 +184,21 @@ type demoMachine struct {
 	onchain int64
 }
 
+// newMachine is one that is not started yet.
+func (d *demo) newMachine(name string, rails ...string) demoMachine {
+	return demoMachine{name: name, config: Config{Name: name, Data: filepath.Join(d.dir, name), Rails: rails}}
+}
+
+// sells makes a machine the demo's seller.
+func (d *demo) sells(m *demoMachine) {
+	m.config.Sell = append(m.config.Sell, struct {
+		Item  string        `toml:"item"`
+		Unit  string        `toml:"unit"`
+		Price coinop.Amount `toml:"price"`
+		From  string        `toml:"from"`
+	}{d.item.Name, d.item.Unit, d.item.Price, d.demoOptions.scenario})
+}
+
 type tick struct {
 	at       time.Time
 	payments uint64
@@ -151,13 +208,21 @@ const maxLatencies = 4096
 
 // settlement is what the chain says at the end.
 type settlement struct {
-	txid        chainhash.Hash
-	seller      int64
-	buyer       int64
-	fees        int64
-	conserved   bool
-	receiptOK   bool
-	paidOnChain bool
+	txids     []chainhash.Hash // that closed the channels
+	onchain   map[string]int64 // satoshi, by the machines' names
+	fees      int64
+	left      int64 // satoshi in outputs that nobody has taken
+	conserved bool
+	receiptOK bool
+	more      map[string]any // for the report
+}
+
+// sum is all of it.
+func (s *settlement) sum() (sum int64) {
+	for _, sat := range s.onchain {
+		sum += sat
+	}
+	return sum + s.fees + s.left
 }
 
 func runDemo(ctx context.Context, u *ui, o demoOptions) (err error) {
@@ -167,6 +232,7 @@ func runDemo(ctx context.Context, u *ui, o demoOptions) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	d := &demo{demoOptions: o, scenario: scenarios[o.scenario], u: u, dir: dir, hub: page.NewHub(), begin: time.Now(), phase: page.Opening}
+	d.course = courses[o.rail](d)
 	if d.rate == 0 {
 		d.rate = d.usual
 	}
@@ -183,11 +249,14 @@ func runDemo(ctx context.Context, u *ui, o demoOptions) (err error) {
 		return err
 	}
 	defer closePage()
-	if err := d.open(life); err != nil {
+	defer d.stop()
+	opening, opened := context.WithTimeout(life, demoOpen)
+	d.note(page.Info, "a Bitcoin regtest chain starts, with the mainnet's consensus rules")
+	err = d.open(opening)
+	opened()
+	if err != nil {
 		return err
 	}
-	defer d.buyer.close()
-	defer d.seller.close()
 	d.setPhase(page.Paying)
 	paying, done := ctx, context.CancelFunc(func() {})
 	if o.length > 0 {
@@ -203,59 +272,11 @@ func runDemo(ctx context.Context, u *ui, o demoOptions) (err error) {
 		return err
 	}
 	d.setPhase(page.Closing)
-	if err := d.settle(life); err != nil {
+	if err := d.close(life); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	d.setPhase(page.Settled)
 	return d.report()
-}
-
-// open funds the buyer, starts both machines and opens the rail.
-func (d *demo) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, demoOpen)
-	defer cancel()
-	d.note(page.Info, "a Bitcoin regtest chain starts, with the mainnet's consensus rules")
-	d.seller = demoMachine{name: "seller", config: Config{Name: "seller", Data: filepath.Join(d.dir, "seller"), Listen: "127.0.0.1:0", Rails: []string{"oneway:"}}}
-	d.buyer = demoMachine{name: "buyer", config: Config{Name: "buyer", Data: filepath.Join(d.dir, "buyer")}}
-	if d.demoOptions.rail == "payword" {
-		d.seller.config.Rails = append(d.seller.config.Rails, fmt.Sprintf("payword:?max_credit=%dsat", demoCredit.Sats()))
-	}
-	d.seller.config.Sell = append(d.seller.config.Sell, struct {
-		Item  string        `toml:"item"`
-		Unit  string        `toml:"unit"`
-		Price coinop.Amount `toml:"price"`
-		From  string        `toml:"from"`
-	}{d.item.Name, d.item.Unit, d.item.Price, d.demoOptions.scenario})
-	if err := d.start(&d.seller); err != nil {
-		return err
-	}
-	// A restarted seller is found at the same place.
-	d.seller.config.Listen = d.seller.station.addr
-	key, err := loadKey(d.buyer.config.Data)
-	if err != nil {
-		return err
-	}
-	if _, err := d.node.Faucet(tx.P2WPKH(tx.WalletKey(key).Public()), demoFunds); err != nil {
-		return err
-	}
-	if _, err := d.node.Mine(1); err != nil {
-		return err
-	}
-	at := fmt.Sprintf("://%v@%s", d.seller.station.key.Public(), d.seller.station.addr)
-	d.buyer.config.Rails = []string{fmt.Sprintf("oneway%s?capacity=%dsat", at, demoCapacity.Sats())}
-	if d.demoOptions.rail == "payword" {
-		d.buyer.config.Rails = append(d.buyer.config.Rails, fmt.Sprintf("payword%s?coin=%dmsat&credit=%dsat", at, uint64(d.item.Price), demoCredit.Sats()))
-	}
-	// Opening waits for a confirmation, so blocks must come meanwhile.
-	mining, stop := context.WithCancel(ctx)
-	defer stop()
-	go d.mineEvery(mining, 150*time.Millisecond)
-	if err := d.start(&d.buyer); err != nil {
-		return err
-	}
-	d.channel, err = d.terms(ctx)
-	d.note(page.Good, fmt.Sprintf("a channel of %v is open; it is funded by %v", d.channel.Capacity, d.channel.Point.Hash))
-	return err
 }
 
 func (d *demo) start(m *demoMachine) error {
@@ -266,7 +287,11 @@ func (d *demo) start(m *demoMachine) error {
 	}
 	open, cancel := context.WithTimeout(ctx, demoOpen)
 	defer cancel()
-	if err := s.openRails(open); err != nil {
+	err = s.openRails(open)
+	if err == nil {
+		err = d.started(open, m, s)
+	}
+	if err != nil {
 		s.close()
 		return err
 	}
@@ -276,24 +301,27 @@ func (d *demo) start(m *demoMachine) error {
 	return nil
 }
 
-func (m *demoMachine) close() {
-	if m.station != nil {
-		m.station.close()
+// stop ends all machines.
+func (d *demo) stop() {
+	for _, m := range d.machines {
+		if m.station != nil {
+			m.station.close()
+		}
 	}
 }
 
-func (d *demo) terms(ctx context.Context) (t oneway.Terms, err error) {
-	r := d.buyer.station.rail("oneway")
-	if r == nil {
-		return t, errors.New("the buyer has no channel")
+// fund gives a machine's wallet money, in a block.
+func (d *demo) fund(m *demoMachine, sat int64) (script []byte, point wire.OutPoint, err error) {
+	key, err := loadKey(m.config.Data)
+	if err != nil {
+		return nil, point, err
 	}
-	termed, ok := rail.As[interface {
-		Terms(context.Context) (oneway.Terms, error)
-	}](r)
-	if !ok {
-		return t, errors.New("the buyer's rail has no terms")
+	script = tx.P2WPKH(tx.WalletKey(key).Public())
+	if point, err = d.node.Faucet(script, sat); err != nil {
+		return nil, point, err
 	}
-	return termed.Terms(ctx)
+	_, err = d.node.Mine(1)
+	return script, point, err
 }
 
 func (d *demo) mineEvery(ctx context.Context, every time.Duration) {
@@ -318,14 +346,22 @@ func (d *demo) pay(ctx, life context.Context) error {
 	defer stop()
 	failed := make(chan error, 1)
 	next := time.Now()
+	d.began = next
 	for ctx.Err() == nil && len(failed) == 0 {
 		select {
 		case <-ctx.Done():
 			continue
 		case room <- struct{}{}:
 		}
+		if !d.takeOff() {
+			<-room
+			next = time.Now().Add(every)
+			time.Sleep(min(every, 20*time.Millisecond))
+			continue
+		}
 		flying.Go(func() {
 			defer func() { <-room }()
+			defer d.land()
 			if err := d.buy(draining); err != nil {
 				select {
 				case failed <- err:
@@ -341,13 +377,14 @@ func (d *demo) pay(ctx, life context.Context) error {
 		case <-time.After(time.Until(next)):
 		}
 	}
+	d.ended = time.Now()
 	d.mend()
 	timer := time.AfterFunc(demoDrain, stop)
 	defer timer.Stop()
 	flying.Wait()
 	select {
 	case err := <-failed:
-		if errors.Is(err, oneway.ErrFull) {
+		if d.spent(err) {
 			d.note(page.Warn, "the channel's capacity is spent")
 			return nil
 		}
@@ -355,6 +392,23 @@ func (d *demo) pay(ctx, life context.Context) error {
 	default:
 		return nil
 	}
+}
+
+// takeOff counts a purchase that begins, unless none may now.
+func (d *demo) takeOff() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.paused {
+		return false
+	}
+	d.flying++
+	return true
+}
+
+func (d *demo) land() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.flying--
 }
 
 // buy buys once, exactly once, whatever happens to the machines meanwhile.
@@ -374,16 +428,16 @@ func (d *demo) buy(ctx context.Context) error {
 	for {
 		d.mu.Lock()
 		buyer, seller := d.buyer.station, d.seller.config.Listen
-		sellerKey := d.channel.Payee.Node
 		d.mu.Unlock()
 		if buyer != nil {
-			o.To = fmt.Sprintf("%s://%v@%s", d.demoOptions.rail, sellerKey, seller)
-			r, goods, err := buyer.purse.Buy(ctx, o, sellerKey)
+			o.To = fmt.Sprintf("%s://%v@%s", d.demoOptions.rail, d.sellerKey, seller)
+			r, goods, err := buyer.purse.Buy(ctx, o, d.sellerKey)
 			if err == nil {
 				d.bought(o, r, goods, time.Since(begin))
 				return nil
 			}
-			if errors.Is(err, oneway.ErrFull) {
+			d.u.log("demo").Debug("buy", "order", o.ID, "err", err)
+			if d.spent(err) {
 				return err
 			}
 		}
@@ -426,62 +480,6 @@ func (d *demo) mend() {
 	}
 }
 
-// settle closes the channel, mines, and reads the balances from the chain.
-func (d *demo) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, demoClose)
-	defer cancel()
-	for d.isDown() { // a killed machine is on its way back
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	mining, stop := context.WithCancel(ctx)
-	defer stop()
-	go d.mineEvery(mining, 150*time.Millisecond)
-	// The rail opened last is closed first: a meter settles over its channel.
-	for _, r := range slices.Backward(d.buyer.station.rails) {
-		if c, ok := rail.As[rail.Closer](r); ok {
-			if err := c.Shut(ctx, false); err != nil {
-				return err
-			}
-		}
-	}
-	stop()
-	spent, err := d.node.Status(ctx, d.channel.Watched())
-	if err != nil {
-		return err
-	}
-	if spent.Spender == nil {
-		return errors.New("the closing transaction is not in the chain")
-	}
-	s := &settlement{txid: spent.Spender.TxHash(), receiptOK: d.payments == 0 || d.buyer.station.purse.Verify(d.receipt) == nil}
-	if s.seller, err = d.onchain(ctx, d.channel.PayeeScript); err != nil {
-		return err
-	}
-	if s.buyer, err = d.onchain(ctx, d.channel.PayerScript); err != nil {
-		return err
-	}
-	funding, _ := d.node.Tx(d.channel.Point.Hash)
-	s.fees = demoFunds
-	for _, out := range funding.TxOut {
-		s.fees -= out.Value // the funding's own fee
-	}
-	s.fees += d.channel.Capacity.Sats()
-	for _, out := range spent.Spender.TxOut {
-		s.fees -= out.Value
-	}
-	s.paidOnChain = s.seller == d.paid.Sats() || d.paid.Sats() < tx.DustP2WPKH && s.seller == 0
-	s.conserved = s.seller+s.buyer+s.fees == demoFunds && s.paidOnChain
-	d.mu.Lock()
-	d.closed = s
-	d.seller.onchain, d.buyer.onchain = s.seller, s.buyer
-	d.mu.Unlock()
-	d.note(page.Good, fmt.Sprintf("the last ticket is mined: %v", s.txid))
-	return nil
-}
-
 func (d *demo) onchain(ctx context.Context, script []byte) (sum int64, err error) {
 	coins, err := d.node.Coins(ctx, script)
 	for _, c := range coins {
@@ -492,10 +490,40 @@ func (d *demo) onchain(ctx context.Context, script []byte) (sum int64, err error
 	return sum, err
 }
 
+// close settles as soon as all machines are there.
+func (d *demo) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, demoClose)
+	defer cancel()
+	for d.isDown() { // a killed machine is on its way back
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s, err := d.settle(ctx)
+	if err != nil {
+		return err
+	}
+	s.receiptOK = d.payments == 0 || d.buyer.station.purse.Verify(d.receipt) == nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = s
+	for _, m := range d.machines {
+		m.onchain = s.onchain[m.name]
+	}
+	return nil
+}
+
 func (d *demo) isDown() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.buyer.station == nil || d.seller.station == nil
+	return d.down()
+}
+
+// down is isDown with d.mu held.
+func (d *demo) down() bool {
+	return slices.ContainsFunc(d.machines, func(m *demoMachine) bool { return m.station == nil })
 }
 
 func (d *demo) setPhase(p page.Phase) {
@@ -522,24 +550,37 @@ func (d *demo) report() error {
 	p50, p99 := d.percentiles()
 	result := map[string]any{
 		"scenario": d.demoOptions.scenario, "rail": d.demoOptions.rail, "payments": d.payments, "paid_msat": uint64(d.paid),
-		"delivered_units": d.units, "unit": d.item.Unit, "settle_txid": s.txid.String(),
-		"seller_onchain_sat": s.seller, "buyer_onchain_sat": s.buyer, "fees_sat": s.fees, "conserved": s.conserved,
-		"p50_ms": p50, "p99_ms": p99, "seconds": time.Since(d.begin).Seconds(),
+		"delivered_units": d.units, "unit": d.item.Unit, "settle_txid": s.txids[0].String(),
+		"seller_onchain_sat": s.onchain[d.seller.name], "buyer_onchain_sat": s.onchain[d.buyer.name], "fees_sat": s.fees, "conserved": s.conserved,
+		"pps": float64(d.payments) / max(d.ended.Sub(d.began).Seconds(), 0.001), "p50_ms": p50, "p99_ms": p99, "seconds": time.Since(d.begin).Seconds(),
 		"receipt": d.receipt, "receipt_verifies": s.receiptOK,
 	}
+	maps.Copy(result, s.more)
 	if d.u.json || !terminal(d.u.out) {
 		if err := d.u.print(result); err != nil {
 			return err
 		}
 	} else {
-		receipt, _ := json.MarshalIndent(d.receipt, "  ", "  ")
-		fmt.Fprintf(d.u.out, "%d payments for %d %s of %s, %v in all; half of them took less than %.1f ms\n", d.payments, d.units, d.item.Unit, d.source, d.paid, p50)
-		fmt.Fprintf(d.u.out, "closed by %v\n", s.txid)
-		fmt.Fprintf(d.u.out, "read back from the chain: seller %d sat, buyer %d sat, fees %d sat; together %d sat, as at the start: %v\n", s.seller, s.buyer, s.fees, s.seller+s.buyer+s.fees, s.conserved)
-		fmt.Fprintf(d.u.out, "the last receipt, which anybody can check offline:\n  %s\n", receipt)
+		d.tell(p50)
 	}
 	if !s.conserved {
-		return &coinop.Error{Kind: coinop.Broken, Op: "demo", Err: fmt.Errorf("seller %d, buyer %d and fees %d sat do not add up to %d, or the seller did not get the %v it was paid", s.seller, s.buyer, s.fees, demoFunds, d.paid)}
+		return &coinop.Error{Kind: coinop.Broken, Op: "demo", Err: fmt.Errorf("%v and fees of %d sat do not add up to %d, or the seller did not get the %v it was paid", s.onchain, s.fees, d.money(), d.paid)}
 	}
 	return nil
+}
+
+// tell is the report for a person.
+func (d *demo) tell(p50 float64) {
+	s, out := d.closed, d.u.out
+	receipt, _ := json.MarshalIndent(d.receipt, "  ", "  ")
+	fmt.Fprintf(out, "%d payments for %d %s of %s, %v in all; half of them took less than %.1f ms\n", d.payments, d.units, d.item.Unit, d.source, d.paid, p50)
+	for _, id := range s.txids {
+		fmt.Fprintf(out, "closed by %v\n", id)
+	}
+	fmt.Fprint(out, "read back from the chain: ")
+	for _, m := range slices.Backward(d.machines) {
+		fmt.Fprintf(out, "%s %d sat, ", m.name, s.onchain[m.name])
+	}
+	fmt.Fprintf(out, "fees %d sat; together %d sat, as at the start: %v\n", s.fees, s.sum(), s.conserved)
+	fmt.Fprintf(out, "the last receipt, which anybody can check offline:\n  %s\n", receipt)
 }

@@ -5,7 +5,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"time"
 
 	"coinop.dev/cmd/coinop/page"
@@ -14,24 +14,26 @@ import (
 // The buttons.
 
 func (d *demo) actions() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
+	all := map[string]func(context.Context) error{
 		"link":        d.toggleLink,
 		"kill-buyer":  func(context.Context) error { return d.kill(&d.buyer) },
 		"kill-seller": func(context.Context) error { return d.kill(&d.seller) },
 		"mine":        d.mine,
 		"reorg":       d.reorg,
 	}
+	maps.Copy(all, d.course.actions())
+	return all
 }
 
 func (d *demo) toggleLink(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.seller.station == nil || d.buyer.station == nil {
+	if d.down() {
 		return errors.New("a machine is down; wait until it is back")
 	}
 	d.linkDown = !d.linkDown
-	d.buyer.station.machine.Cut(d.seller.station.key.Public(), d.linkDown)
-	text, level := "the link is cut; the seller waits, and nothing is lost", page.Warn
+	d.cut(d.linkDown)
+	text, level := "the link is cut; the "+d.seller.name+" waits, and nothing is lost", page.Warn
 	if !d.linkDown {
 		text, level = "the link is mended; both say again what the other may have missed", page.Good
 	}
@@ -44,9 +46,12 @@ func (d *demo) toggleLink(context.Context) error {
 func (d *demo) kill(m *demoMachine) error {
 	d.mu.Lock()
 	s := m.station
-	if s == nil || d.phase != page.Paying {
+	if s == nil || d.phase != page.Paying || d.paused {
 		d.mu.Unlock()
-		return errors.New("the " + m.name + " is not running")
+		return errors.New("the " + m.name + " is not paying; wait a moment")
+	}
+	if d.linkDown { // whoever comes back must be let in
+		d.cut(false)
 	}
 	m.station, m.state, m.kills, d.linkDown = nil, page.Killed, m.kills+1, false
 	d.mu.Unlock()
@@ -71,25 +76,5 @@ func (d *demo) mine(context.Context) error {
 		return err
 	}
 	d.note(page.Info, "a block is mined")
-	return nil
-}
-
-// reorg undoes the block with the channel's funding, if it is not too deep: the
-// seller then waits until it is mined again.
-func (d *demo) reorg(ctx context.Context) error {
-	s, err := d.node.Status(ctx, d.channel.Watched())
-	if err != nil {
-		return err
-	}
-	depth := int(min(max(s.Depth, 1), 20))
-	if err := d.node.Reorg(depth); err != nil {
-		return err
-	}
-	d.note(page.Warn, fmt.Sprintf("%d blocks are undone, and the channel's funding with them; no ticket is taken until it is back", depth))
-	time.AfterFunc(2*time.Second, func() {
-		if _, err := d.node.Mine(1); err == nil {
-			d.note(page.Good, "the funding is mined again")
-		}
-	})
 	return nil
 }

@@ -16,8 +16,6 @@ import (
 
 	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
-	"coinop.dev/core/channel/oneway"
-	"coinop.dev/rail"
 )
 
 // watch keeps the page and the terminal up to date, and lets a block come now
@@ -35,6 +33,7 @@ func (d *demo) watch(ctx context.Context) {
 			d.node.Mine(1)
 		case <-look.C:
 			d.look(ctx)
+			d.count(time.Now())
 			p := d.picture()
 			d.hub.Publish(p)
 			d.line(p)
@@ -42,41 +41,10 @@ func (d *demo) watch(ctx context.Context) {
 	}
 }
 
-// look asks the channel's two ends and the chain how things are.
-func (d *demo) look(ctx context.Context) {
-	d.mu.Lock()
-	buyer, seller := d.buyer.station, d.seller.station
-	d.mu.Unlock()
-	ask := func(s *station) (sum oneway.Summary) {
-		if s == nil {
-			return sum
-		}
-		if r := s.rail("oneway"); r != nil {
-			if c, ok := rail.As[interface {
-				Summaries(context.Context) ([]oneway.Summary, error)
-			}](r); ok {
-				if all, err := c.Summaries(ctx); err == nil && len(all) > 0 {
-					return all[0]
-				}
-			}
-		}
-		return sum
-	}
-	b, s := ask(buyer), ask(seller)
-	status, _ := d.node.Status(ctx, d.channel.Watched())
-	wallet, _ := d.onchain(ctx, d.channel.PayerScript)
-	earned, _ := d.onchain(ctx, d.channel.PayeeScript)
+// count keeps the last second's payments for their rate.
+func (d *demo) count(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if buyer != nil {
-		d.left = b.Left
-	}
-	if seller != nil {
-		d.sellerRisk = s.AtRisk
-	}
-	d.depth = status.Depth
-	d.buyer.onchain, d.seller.onchain = wallet, earned
-	now := time.Now()
 	d.rates = append(d.rates, tick{now, d.payments})
 	for len(d.rates) > 1 && now.Sub(d.rates[0].at) > time.Second+100*time.Millisecond {
 		d.rates = d.rates[1:]
@@ -99,8 +67,7 @@ func (d *demo) picture() page.State {
 		Scenario: d.demoOptions.scenario, Rail: d.demoOptions.rail, Phase: d.phase,
 		ElapsedS: time.Since(d.begin).Seconds(), ForS: d.length.Seconds(),
 		Payments: d.payments, Delivered: d.units, Unit: d.item.Unit, Source: d.source,
-		PriceMsat: uint64(d.item.Price), PaidMsat: uint64(d.paid), CapacityMsat: uint64(d.channel.Capacity), LeftMsat: uint64(d.left),
-		AtRiskBuyerMsat: uint64(d.inFlight), AtRiskSellerMsat: uint64(d.sellerRisk),
+		PriceMsat: uint64(d.item.Price), PaidMsat: uint64(d.paid),
 		Link:     page.Up,
 		Readings: slices.Clone(d.readings), Events: slices.Clone(d.events),
 	}
@@ -108,26 +75,21 @@ func (d *demo) picture() page.State {
 		p.RatePerS = float64(d.rates[n-1].payments-d.rates[0].payments) / d.rates[n-1].at.Sub(d.rates[0].at).Seconds()
 	}
 	p.P50Ms, p.P99Ms = d.percentiles()
-	if d.linkDown || d.buyer.station == nil || d.seller.station == nil {
+	if d.linkDown || d.down() {
 		p.Link = page.Down
 	}
-	p.Buyer = d.buyer.picture(uint64(d.channel.Capacity) - uint64(d.paid))
-	p.Seller = d.seller.picture(uint64(d.paid))
-	p.Seller.NodeKey = d.channel.Payee.Node.String()
-	p.Buyer.NodeKey = d.channel.PayerNode.String()
-	p.Chain = page.Chain{Height: height, Tip: tip.String(), FundingDepth: d.depth, StartSat: demoFunds}
-	if d.channel.Capacity > 0 {
-		p.Chain.FundingTxid = d.channel.Point.Hash.String()
-	}
+	p.Buyer, p.Seller = d.buyer.picture(), d.seller.picture()
+	p.Chain = page.Chain{Height: height, Tip: tip.String(), StartSat: d.money()}
+	d.show(&p)
 	if c := d.closed; c != nil {
-		p.Chain.CloseTxid, p.Chain.FeesSat, p.Chain.Conserved = c.txid.String(), c.fees, &c.conserved
+		p.Chain.CloseTxid, p.Chain.FeesSat, p.Chain.Conserved = c.txids[0].String(), c.fees, &c.conserved
 		p.Buyer.ChannelMsat, p.Seller.ChannelMsat = 0, 0
 	}
 	return p
 }
 
-func (m *demoMachine) picture(channel uint64) page.Machine {
-	return page.Machine{Name: m.name, State: m.state, OnchainSat: m.onchain, ChannelMsat: channel, Kills: m.kills}
+func (m *demoMachine) picture() page.Machine {
+	return page.Machine{Name: m.name, State: m.state, OnchainSat: m.onchain, Kills: m.kills}
 }
 
 // line is the terminal's one live line.
@@ -135,9 +97,9 @@ func (d *demo) line(p page.State) {
 	if d.u.json || !terminal(d.u.err) {
 		return
 	}
-	d.u.live(fmt.Sprintf("%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms · buyer %d sat + %v in the channel · seller %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,
+	d.u.live(fmt.Sprintf("%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms · %s %d sat + %v in the channel · %s %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,
 		coinop.Amount(p.PaidMsat), coinop.Amount(p.AtRiskBuyerMsat), coinop.Amount(p.AtRiskSellerMsat), p.P50Ms,
-		p.Buyer.OnchainSat, coinop.Amount(p.Buyer.ChannelMsat), coinop.Amount(p.Seller.ChannelMsat)))
+		p.Buyer.Name, p.Buyer.OnchainSat, coinop.Amount(p.Buyer.ChannelMsat), p.Seller.Name, coinop.Amount(p.Seller.ChannelMsat)))
 }
 
 // servePage serves the page, and opens a browser on it unless told not to.

@@ -26,8 +26,9 @@ const (
 // alone.
 func VerifyAll(checks []Check) int {
 	bad := make([]int, workers(len(checks)))
+	frequent := tableFor(checks)
 	share(len(checks), func(worker, from, to int) {
-		bad[worker] = verifyRun(checks[from:to])
+		bad[worker] = verifyRun(checks[from:to], frequent)
 		if bad[worker] >= 0 {
 			bad[worker] += from
 		}
@@ -40,11 +41,36 @@ func VerifyAll(checks []Check) int {
 	return -1
 }
 
+// tableFor makes a table of the key of most signatures, if they are enough: HTLC
+// signatures of one commitment are all by one key.
+func tableFor(checks []Check) *table {
+	if len(checks) < tableMin {
+		return nil
+	}
+	key, count := checks[len(checks)/2].Key, 0
+	for i := range checks {
+		if checks[i].Key == key {
+			count++
+		}
+	}
+	if count < tableMin {
+		return nil
+	}
+	return newTable(key)
+}
+
 // verifyRun parses a key once for a run of signatures by it.
-func verifyRun(checks []Check) int {
+func verifyRun(checks []Check, frequent *table) int {
 	var key *secp256k1.PublicKey
 	for i := range checks {
 		c := &checks[i]
+		if frequent != nil && c.Key == frequent.key {
+			if !frequent.verify(&c.Digest, &c.Sig) {
+				return i
+			}
+			key = nil
+			continue
+		}
 		if key == nil || c.Key != checks[i-1].Key {
 			var err error
 			if key, err = c.Key.parse(); err != nil {

@@ -1,7 +1,9 @@
 package keys_test
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"testing"
 
@@ -50,6 +52,75 @@ func TestVerifyAllFindsTheFirstBadSignature(t *testing.T) {
 	}
 }
 
+// Whether a key has a table or not makes no difference, whatever the digest, the
+// signature or the key.
+func TestATableVerifiesAsWithout(t *testing.T) {
+	half, _ := hex.DecodeString("7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0")
+	for i := range 6 {
+		s := secretOf(fmt.Sprint("table", i))
+		key := s.Public()
+		if i == 0 {
+			key = keys.Public{2} // not on the curve
+		}
+		checks := make([]keys.Check, 40)
+		for j := range checks {
+			c := &checks[j]
+			c.Key, c.Digest = key, sha256.Sum256([]byte{byte(i), byte(j)})
+			c.Sig = s.Sign(c.Digest)
+		}
+		for j, spoil := range []func(c *keys.Check){
+			func(c *keys.Check) {},
+			func(c *keys.Check) { c.Digest[31]++ },
+			func(c *keys.Check) { c.Sig[3]++ },
+			func(c *keys.Check) { c.Sig[60]++ },
+			func(c *keys.Check) { clear(c.Sig[:32]) },
+			func(c *keys.Check) { clear(c.Sig[32:]) },
+			func(c *keys.Check) { copy(c.Sig[32:], half) },
+			func(c *keys.Check) { c.Sig[32] |= 0x80 }, // high S
+			func(c *keys.Check) { copy(c.Sig[:32], bytes.Repeat([]byte{0xff}, 32)) },
+			func(c *keys.Check) { copy(c.Sig[:32], c.Sig[32:]) },
+			func(c *keys.Check) { c.Digest = [32]byte{} },
+			func(c *keys.Check) { c.Digest = [32]byte(bytes.Repeat([]byte{0xff}, 32)) },
+			func(c *keys.Check) { c.Digest = [32]byte{}; c.Sig = s.Sign(c.Digest) },
+			func(c *keys.Check) {
+				c.Digest = [32]byte(bytes.Repeat([]byte{0xff}, 32))
+				c.Sig = s.Sign(c.Digest)
+			},
+		} {
+			some := append([]keys.Check(nil), checks...)
+			at := (7*i + j) % len(some)
+			spoil(&some[at])
+			want := -1
+			for k := range some {
+				if !some[k].Key.Verify(some[k].Digest, some[k].Sig) {
+					want = k
+					break
+				}
+			}
+			if got := keys.VerifyAll(some); got != want {
+				t.Errorf("key %d, spoilt in way %d: the first bad one is %d, not %d", i, j, got, want)
+			}
+		}
+	}
+}
+
+func BenchmarkVerifyAll(b *testing.B) {
+	s := secretOf("a")
+	for _, n := range []int{1, 31, 32, 64, 483} {
+		checks := make([]keys.Check, n)
+		for i := range checks {
+			checks[i] = keys.Check{Key: s.Public(), Digest: [32]byte{byte(i), byte(i >> 8)}}
+			checks[i].Sig = s.Sign(checks[i].Digest)
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				keys.VerifyAll(checks)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/sig")
+		})
+	}
+}
+
 func TestSignAllIsSign(t *testing.T) {
 	s := secretOf("a")
 	digests := make([][32]byte, 33)
@@ -79,6 +150,9 @@ func TestTweaksOfSecretAndKeyAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, err := keys.Blend(a.Public(), t1, b.Public(), t2); err != nil || p != blend.Public() {
+		t.Errorf("%v, %v", p, err)
+	}
+	if p, err := a.Blend(t1, b.Public(), t2); err != nil || p != blend.Public() {
 		t.Errorf("%v, %v", p, err)
 	}
 }
@@ -112,5 +186,11 @@ func TestImpossibleTweaksAreRefused(t *testing.T) {
 	}
 	if _, err := keys.Blend(p, one, keys.Public{2}, one); err == nil {
 		t.Error("a key off the curve is blended")
+	}
+	if _, err := a.Blend(one, keys.Public{2}, one); err == nil {
+		t.Error("a key off the curve is blended")
+	}
+	if q, err := a.Blend(one, p, minusOne); err == nil {
+		t.Errorf("a point less itself is %v", q)
 	}
 }

@@ -46,6 +46,20 @@ func Blend(p Public, a [32]byte, q Public, b [32]byte) (Public, error) {
 	return sum(&left, &right)
 }
 
+// Blend is Blend(s.Public(), a, q, b), in two thirds of the time.
+func (s Secret) Blend(a [32]byte, q Public, b [32]byte) (Public, error) {
+	var k secp256k1.ModNScalar
+	if k.SetBytes(&a) != 0 {
+		return Public{}, errTweak
+	}
+	var left, right secp256k1.JacobianPoint
+	secp256k1.ScalarBaseMultNonConst(k.Mul(s.scalar()), &left)
+	if err := q.times(b, &right); err != nil {
+		return Public{}, err
+	}
+	return sum(&left, &right)
+}
+
 // BlendSecrets returns a·s + b·t.
 func BlendSecrets(s Secret, a [32]byte, t Secret, b [32]byte) (Secret, error) {
 	var left, right secp256k1.ModNScalar

@@ -115,12 +115,13 @@ func configure(q *rail.Params, m *engine.Machine) (c node.Config, err error) {
 			FeeBase: q.Amount("fee_base", coinop.Sat), FeePPM: uint32(q.Int("fee_ppm", 100, 0, 1_000_000)),
 			CLTVDelta: uint16(q.Int("cltv_delta", 40, 6, 2016)), Min: 1,
 		},
-		FinalCLTV: uint32(q.Int("final_cltv", 18, 6, 2016)),
-		MaxDust:   q.Amount("max_dust", 50_000*coinop.Sat),
-		MinDepth:  int32(q.Int("min_depth", 1, 1, 144)),
-		Delay:     uint16(q.Int("delay", 144, 1, 2016)),
-		FeeRate:   int64(q.Int("fee_rate", 253, 253, 100_000)),
-		Payout:    tx.P2WPKH(tx.WalletKey(m.Key).Public()),
+		FinalCLTV:  uint32(q.Int("final_cltv", 18, 6, 2016)),
+		MaxDust:    q.Amount("max_dust", 50_000*coinop.Sat),
+		MinDepth:   int32(q.Int("min_depth", 1, 1, 144)),
+		ClaimDepth: int32(q.Int("claim_depth", 6, 1, 144)),
+		Delay:      uint16(q.Int("delay", 144, 1, 2016)),
+		FeeRate:    int64(q.Int("fee_rate", 253, 253, 100_000)),
+		Payout:     tx.P2WPKH(tx.WalletKey(m.Key).Public()),
 	}
 	return c, nil
 }
@@ -142,6 +143,7 @@ func start(ctx context.Context, m *engine.Machine, c node.Config) error {
 			}
 		}
 	})
+	attach(ctx, m)
 	if err := m.Host.Add(ctx, node.Name, n, trade.Buyer, trade.Seller); err != nil {
 		return err
 	}
@@ -213,7 +215,7 @@ func (c *conn) Invoice(ctx context.Context, b node.Bill) (string, error) {
 	return Scheme + ":" + v.(string), nil
 }
 
-// Summary reads the node.
+// Node reads the node.
 func (c *conn) Node(ctx context.Context) (s node.Summary, err error) { return Summary(ctx, c.m) }
 
 // Summary reads the node of a machine.

@@ -82,8 +82,8 @@ const (
 	Closing
 	// Failed: our commitment is published and the rest is BOLT 5's.
 	Failed
-	// Stale: the peer proved that this state is old. Nothing of ours may be
-	// published; the peer is asked to close.
+	// Stale: this state may be older than the peer's (restore.go). Nothing of ours
+	// may be published; the peer is asked to close.
 	Stale
 	// Closed: the funding output is spent.
 	Closed

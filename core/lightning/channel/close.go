@@ -263,20 +263,65 @@ func (c *Channel) Spent() {
 	}
 }
 
-// Publishing is what the chain should have of this channel: its funding, the
-// agreed closing, or our commitment.
+// Publishing is what the chain should have of a channel that has not failed: its
+// funding, or the agreed closings.
 func (c *Channel) Publishing() (txs []*wire.MsgTx) {
 	if c.Funding() {
 		txs = append(txs, c.funding)
 	}
-	switch c.status {
-	case Closing:
+	if c.status == Closing {
 		txs = append(txs, c.closing.done...)
-	case Failed:
-		txs = append(txs, c.Commitment())
 	}
 	return txs
 }
+
+// A Final is all that may be published of a channel: what claim begins with.
+type Final struct {
+	Local         commit.State
+	LocalSig      keys.Signature
+	LocalHTLCSigs []keys.Signature
+	Remote        commit.State
+	RemotePoint   keys.Public
+	Next          *commit.State // signed by us, and not yet revoked before
+	NextPoint     keys.Public
+	Revealed      commit.Revealed
+	Live          []Trace // HTLCs of now that may be in revoked commitments, too
+}
+
+// Final reads the channel as it was left.
+func (c *Channel) Final() Final {
+	f := Final{
+		Local: c.state(commit.Local, false), LocalSig: c.sig, LocalHTLCSigs: c.htlcSig,
+		Remote: c.state(commit.Remote, c.outstanding), RemotePoint: c.point, Revealed: c.revealed,
+	}
+	if c.outstanding {
+		next := c.state(commit.Remote, false)
+		f.Next, f.NextPoint = &next, c.next
+	}
+	for _, l := range [...][]*HTLC{c.ours.all, c.theirs.all} {
+		for _, h := range l {
+			f.Live = append(f.Live, Trace{h.commit(), h.Entered, c.theirNumber + 1})
+		}
+	}
+	return f
+}
+
+// Resolve notes what became of an HTLC of ours on the chain: paid, by a
+// preimage, or never. It is final.
+func (c *Channel) Resolve(h *HTLC, preimage *[32]byte) {
+	h.Settle = &Settle{Preimage: preimage}
+	if preimage == nil {
+		h.Settle.Reason = onChain
+	}
+	c.saveSettle(h)
+}
+
+// onChain is the reason of an HTLC that the chain has timed out; no node writes
+// one that short.
+var onChain = []byte{0}
+
+// Decided reports whether the fate of an HTLC in a closed channel is known.
+func (c *Channel) Decided(h *HTLC) bool { return h.Settle != nil && c.status >= Failed }
 
 // Commitment is our commitment transaction, signed by both. Publishing it closes
 // the channel.

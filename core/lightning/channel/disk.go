@@ -66,7 +66,7 @@ func (c *Channel) forget(h *HTLC) {
 		c.put(h.key(keySettle), nil)
 	}
 	if !c.Commit.Trimmed(commit.Remote, 0, commit.HTLC{Ours: h.Ours, Amount: h.Amount}) {
-		t := Trace{Ours: h.Ours, Hash: h.Hash, Expiry: h.Expiry, First: h.Entered, Last: c.theirNumber}
+		t := Trace{HTLC: h.commit(), First: h.Entered, Last: c.theirNumber}
 		c.put(h.key(keyTrace), t.record())
 	}
 }
@@ -75,16 +75,19 @@ func (c *Channel) forget(h *HTLC) {
 // revoked commitment of the peer's with a number from First to Last is
 // published.
 type Trace struct {
-	Ours        bool
-	Hash        [32]byte
-	Expiry      uint32
+	commit.HTLC
 	First, Last uint64
+}
+
+func (h *HTLC) commit() commit.HTLC {
+	return commit.HTLC{Ours: h.Ours, Amount: h.Amount, Hash: h.Hash, Expiry: h.Expiry}
 }
 
 func (t Trace) record() []byte {
 	b := codec.AppendUint([]byte(nil), t.Expiry)
 	b = codec.AppendUint(b, t.First)
 	b = codec.AppendUint(b, t.Last-t.First)
+	b = codec.AppendUint(b, uint64(t.Amount))
 	return append(b, t.Hash[:]...)
 }
 
@@ -94,8 +97,9 @@ func Traces(disk step.Reader, index uint64, yield func(Trace) bool) error {
 	for side, ours := range map[string]bool{"o": true, "t": false} {
 		err := disk.Scan(Prefix(index)+keyTrace+side, func(key string, value []byte) bool {
 			r := codec.NewReader(value)
-			t := Trace{Ours: ours, Expiry: uint32(r.Uvarint()), First: r.Uvarint()}
+			t := Trace{HTLC: commit.HTLC{Ours: ours, Expiry: uint32(r.Uvarint())}, First: r.Uvarint()}
 			t.Last = t.First + r.Uvarint()
+			t.Amount = r.Amount()
 			r.Fill(t.Hash[:])
 			if err := r.Close(); err != nil {
 				bad = fmt.Errorf("record %s: %w", key, err)
@@ -464,9 +468,4 @@ func (c *Channel) Durable() (records []step.Record) {
 		}
 	}
 	return records
-}
-
-// Erase takes everything of a closed channel off the disk.
-func Erase(disk step.Reader, index uint64, yield func(key string)) error {
-	return disk.Scan(Prefix(index), func(key string, _ []byte) bool { yield(key); return true })
 }

@@ -11,7 +11,11 @@ import (
 func (c *Channel) Linked(link uint64, simple bool) {
 	c.Unlinked()
 	c.link, c.closing.simple = link, simple
-	if c.status == Closed {
+	switch c.status {
+	case Closed:
+		return
+	case Stale:
+		c.askToClose()
 		return
 	}
 	m := &ln.ChannelReestablish{
@@ -141,5 +145,5 @@ func (c *Channel) opened() {
 
 // Funding is the transaction that the opener publishes until it is deep.
 func (c *Channel) Funding() (pending bool) {
-	return c.funding != nil && c.Commit.Opener == commit.Local
+	return c.funding != nil && c.Commit.Opener == commit.Local && c.status != Stale
 }

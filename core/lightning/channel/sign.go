@@ -15,8 +15,8 @@ func sha(b []byte) [32]byte { return sha256.Sum256(b) }
 // Recv takes a message of this channel's peer. note is what the node wants to
 // keep with an update_add_htlc.
 func (c *Channel) Recv(m ln.Message, note []byte) {
-	if c.status >= Failed && c.status != Stale {
-		return // the chain decides now
+	if c.status >= Failed {
+		return // the chain decides now, or the peer
 	}
 	switch m := m.(type) {
 	case *ln.ChannelReestablish:

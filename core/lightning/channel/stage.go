@@ -185,7 +185,7 @@ func (c *Channel) state(owner commit.Owner, old bool, moves ...turn) commit.Stat
 			switch {
 			case in(at, receiver):
 				*offered -= h.Amount
-				s.HTLCs = append(s.HTLCs, commit.HTLC{Ours: ours, Amount: h.Amount, Hash: h.Hash, Expiry: h.Expiry})
+				s.HTLCs = append(s.HTLCs, h.commit())
 			case at.left(receiver, old) && h.fulfilled():
 				*offered -= h.Amount
 				*received += h.Amount

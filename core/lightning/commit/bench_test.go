@@ -89,3 +89,27 @@ func BenchmarkBuild(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkKeys(b *testing.B) {
+	e := newEnds(commit.Anchors, 1<<30, commit.Local)
+	for _, owner := range []commit.Owner{commit.Local, commit.Remote} {
+		point := e.aliceSecrets.Point(7)
+		if owner == commit.Remote {
+			point = e.bobSecrets.Point(7)
+		}
+		b.Run(owner.String(), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := e.alice.Keys(owner, point); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(owner.String()+"/secrets", func(b *testing.B) {
+			for b.Loop() {
+				if _, err := e.aliceSecrets.Keys(&e.alice, owner, point, 7); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

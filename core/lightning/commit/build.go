@@ -66,7 +66,7 @@ type Commitment struct {
 	// Fee is the capacity less all outputs, in satoshi: the base fee and what
 	// was trimmed or rounded off.
 	Fee  int64
-	Keys Keys // HTLC and OtherHTLC are zero without Outputs
+	Keys Keys // HTLC and OtherHTLC may be zero without Outputs
 
 	channel *Channel
 	// second is the scriptPubKey of all second-stage outputs.
@@ -115,26 +115,42 @@ func (c *Channel) Build(owner Owner, point keys.Public, s State) (*Commitment, e
 	if err := c.check(s); err != nil {
 		return nil, err
 	}
-	untrimmed := 0
-	for i := range s.HTLCs {
-		if !c.Trimmed(owner, s.FeeRate, s.HTLCs[i]) {
-			untrimmed++
-		}
+	derive := c.outputKeys
+	if c.untrimmed(owner, s) > 0 {
+		derive = c.Keys
 	}
-	k := &Commitment{Owner: owner, Point: point, channel: c, ToLocal: -1, ToRemote: -1, LocalAnchor: -1, RemoteAnchor: -1}
-	var err error
-	if untrimmed > 0 {
-		k.Keys, err = c.Keys(owner, point)
-	} else {
-		k.Keys, err = c.outputKeys(owner, point)
-	}
+	k, err := derive(owner, point)
 	if err != nil {
 		return nil, fmt.Errorf("%v commitment: %w", owner, err)
 	}
+	return c.BuildWith(k, owner, point, s)
+}
+
+// BuildWith is Build with keys derived before: of all that a small commitment
+// costs, deriving its keys is the larger half.
+func (c *Channel) BuildWith(derived Keys, owner Owner, point keys.Public, s State) (*Commitment, error) {
+	if err := c.check(s); err != nil {
+		return nil, err
+	}
+	untrimmed := c.untrimmed(owner, s)
+	k := &Commitment{Owner: owner, Point: point, Keys: derived, channel: c, ToLocal: -1, ToRemote: -1, LocalAnchor: -1, RemoteAnchor: -1}
 	outputs := k.balances(c, s, untrimmed, make([]draft, 0, untrimmed+4))
 	outputs = k.htlcs(c, s, untrimmed, outputs)
 	slices.SortFunc(outputs, func(a, b draft) int { return order(&a, &b) })
-	return k, k.assemble(c, s, outputs)
+	if err := k.assemble(c, s, outputs); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// untrimmed is how many HTLCs of s have an output.
+func (c *Channel) untrimmed(owner Owner, s State) (n int) {
+	for i := range s.HTLCs {
+		if !c.Trimmed(owner, s.FeeRate, s.HTLCs[i]) {
+			n++
+		}
+	}
+	return n
 }
 
 // balances adds what is no HTLC's.

@@ -92,6 +92,9 @@ func TestClosingLeavesOutDustAndRefusesWhatIsNotThere(t *testing.T) {
 	if k.ToRemote != -1 || k.ToLocal != 0 || k.Fee != 600 {
 		t.Errorf("%d outputs, a fee of %d sat", len(k.Tx.TxOut), k.Fee)
 	}
+	if k, err = e.alice.Closing(99_646_000, 354_000, payTo("alice"), payTo("bob"), 500); err != nil || k.ToRemote != 0 {
+		t.Errorf("an output at the dust limit is left out: %v", err)
+	}
 	for name, a := range map[string]struct {
 		local, remote coinop.Amount
 		fee           int64

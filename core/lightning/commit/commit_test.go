@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/btcsuite/btcd/wire/v2"
+
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
@@ -36,6 +38,19 @@ func TestBothEndsBuildTheSameAndNothingIsLost(t *testing.T) {
 			continue
 		}
 		built++
+		for view, k := range map[*commit.Channel]*commit.Commitment{&e.alice: mine, &e.bob: theirs} {
+			secrets, state := e.aliceSecrets, s
+			if view == &e.bob {
+				secrets, state = e.bobSecrets, mirror(s)
+			}
+			derived, err := secrets.Keys(view, k.Owner, point, s.Number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, err := view.BuildWith(derived, k.Owner, point, state); err != nil || again.ID != k.ID {
+				t.Fatalf("with keys from secrets it is another transaction: %v", err)
+			}
+		}
 		if !bytes.Equal(tx.Bytes(mine.Tx), tx.Bytes(theirs.Tx)) {
 			t.Fatalf("state %+v: the ends build different transactions", s)
 		}
@@ -95,7 +110,9 @@ func TestWhatIsNoStateIsRefused(t *testing.T) {
 		"overflow":             func(s *commit.State) { s.Local, s.Remote = 1<<63, 1<<63+100_000_000-s.HTLCs[0].Amount*2 },
 		"number":               func(s *commit.State) { s.Number = commit.MaxNumber + 1 },
 		"fee rate":             func(s *commit.State) { s.FeeRate = -1 },
-		"too many HTLCs":       func(s *commit.State) { s.HTLCs = make([]commit.HTLC, commit.MaxHTLCs+1) },
+		"too many HTLCs": func(s *commit.State) {
+			s.Local, s.Remote, s.HTLCs = 50_000_000, 50_000_000, make([]commit.HTLC, commit.MaxHTLCs+1)
+		},
 		"anchors from nothing": func(s *commit.State) { s.Local, s.Remote, s.HTLCs = 0, 100_000_000, nil },
 	} {
 		s := good
@@ -123,8 +140,10 @@ func TestABadSignatureIsNamed(t *testing.T) {
 	if err := k.Verify(bad, htlcs); !errors.Is(err, commit.ErrSignature) {
 		t.Error(err)
 	}
-	if err := k.Verify(sig, htlcs[1:]); !errors.Is(err, commit.ErrSignature) {
-		t.Error(err)
+	for _, some := range [][]keys.Signature{htlcs[1:], append(htlcs[:20:20], sig), nil} {
+		if err := k.Verify(sig, some); !errors.Is(err, commit.ErrSignature) {
+			t.Error(err)
+		}
 	}
 	for i := range htlcs {
 		htlcs[i][40]++
@@ -229,6 +248,53 @@ func TestTheExampleOfFees(t *testing.T) {
 	fee := c.Fee(commit.Local, 5_000, untrimmed)
 	if fee != 5_340 || fee+trimmed.Sats() != 7_140 {
 		t.Errorf("the base fee is %d sat, the actual fee %d sat", fee, fee+trimmed.Sats())
+	}
+}
+
+// BOLT 3, commitment transaction outputs: a side has an anchor if it has an
+// output to care for, which an HTLC is for both.
+func TestWhoHasAnAnchor(t *testing.T) {
+	e := newEnds(commit.Anchors, 10_000_000, commit.Local)
+	const all = 10_000_000_000
+	htlc := commit.HTLC{Amount: 5_000_000_000, Expiry: 1}
+	for name, v := range map[string]struct {
+		state                          commit.State
+		toLocal, toRemote, mine, other bool
+	}{
+		"both":                {commit.State{Local: all / 2, Remote: all / 2}, true, true, true, true},
+		"only we":             {commit.State{Local: all}, true, false, true, false},
+		"only the peer":       {commit.State{Local: 700_000, Remote: all - 700_000}, false, true, false, true},
+		"an HTLC and we":      {commit.State{Local: all / 2, HTLCs: []commit.HTLC{htlc}}, true, false, true, true},
+		"an HTLC and dust":    {commit.State{Local: 700_000, Remote: 5_000_000_000 - 700_000, HTLCs: []commit.HTLC{htlc}}, false, true, true, true},
+		"only an HTLC":        {commit.State{Local: 1_000_000, HTLCs: []commit.HTLC{{Amount: all - 1_000_000}}}, false, false, true, true},
+		"a trimmed HTLC, we":  {commit.State{Local: all - 1_000, HTLCs: []commit.HTLC{{Amount: 1_000}}}, true, false, true, false},
+		"only a trimmed HTLC": {commit.State{Local: 700_000, Remote: all - 800_000, HTLCs: []commit.HTLC{{Amount: 100_000}}}, false, true, false, true},
+	} {
+		k := build(t, &e.alice, commit.Local, e.aliceSecrets.Point(0), v.state)
+		if has := [4]bool{k.ToLocal >= 0, k.ToRemote >= 0, k.LocalAnchor >= 0, k.RemoteAnchor >= 0}; has != [4]bool{v.toLocal, v.toRemote, v.mine, v.other} {
+			t.Errorf("%s: to_local, to_remote and their anchors are there: %v", name, has)
+		}
+	}
+}
+
+// Only what looks like a commitment has a number.
+func TestNumber(t *testing.T) {
+	e := newEnds(commit.Anchors, 10_000_000, commit.Local)
+	k := build(t, &e.alice, commit.Local, e.aliceSecrets.Point(7), stateOf(10_000_000, 0, 253))
+	if n, ok := e.bob.Number(k.Tx); !ok || n != 7 {
+		t.Errorf("the number is %d", n)
+	}
+	for name, change := range map[string]func(t *wire.MsgTx){
+		"lock time":      func(t *wire.MsgTx) { t.LockTime &= 0xffffff },
+		"sequence":       func(t *wire.MsgTx) { t.TxIn[0].Sequence = final },
+		"another output": func(t *wire.MsgTx) { t.TxIn[0].PreviousOutPoint.Index++ },
+		"two inputs":     func(t *wire.MsgTx) { t.AddTxIn(t.TxIn[0]) },
+	} {
+		other := k.Tx.Copy()
+		change(other)
+		if n, ok := e.alice.Number(other); ok {
+			t.Errorf("%s: it has the number %d", name, n)
+		}
 	}
 }
 

@@ -43,6 +43,35 @@ func (c *Channel) outputKeys(owner Owner, point keys.Public) (k Keys, err error)
 	return k, err
 }
 
+// Keys is Channel.Keys for whoever has the secrets of c.Local, in less time:
+// number is that of owner's commitment.
+func (s Secrets) Keys(c *Channel, owner Owner, point keys.Public, number uint64) (k Keys, err error) {
+	own, other := c.Party(owner), c.Party(owner.Other())
+	k.Payment = other.Payment
+	base := other.Revocation
+	forBase, forPoint := tweak(base, point), tweak(point, base)
+	if owner == Local { // the point is ours, or else the basepoint
+		per := s.PerCommitment(number)
+		var secret keys.Secret
+		if secret, err = keys.SecretFromBytes(per[:]); err == nil {
+			k.Revocation, err = secret.Blend(forPoint, base, forBase)
+		}
+	} else {
+		k.Revocation, err = s.Revocation.Blend(forBase, point, forPoint)
+	}
+	if err != nil {
+		return k, fmt.Errorf("revocation key: %w", err)
+	}
+	if k.Delayed, err = derived(own.Delayed, point); err != nil {
+		return k, err
+	}
+	if k.HTLC, err = derived(own.HTLC, point); err != nil {
+		return k, err
+	}
+	k.OtherHTLC, err = derived(other.HTLC, point)
+	return k, err
+}
+
 // tweak is SHA256(a || b).
 func tweak(a, b keys.Public) [32]byte {
 	var both [2 * len(a)]byte

@@ -125,7 +125,12 @@ func (k *Commitment) Sign(s Secrets) (keys.Signature, []keys.Signature) {
 	for i := range digests {
 		digests[i] = k.HTLCDigest(i)
 	}
-	return sig, DeriveSecret(s.HTLC, k.Point).SignAll(digests)
+	base := k.channel.Party(k.Owner.Other()).HTLC // ours; s.HTLC.Public() costs a multiplication
+	htlc, err := s.HTLC.AddTweak(tweak(k.Point, base))
+	if err != nil {
+		panic(err) // takes a preimage of SHA-256
+	}
+	return sig, htlc.SignAll(digests)
 }
 
 // Verify checks what the other side signed of the owner's commitment: the

@@ -2,6 +2,7 @@ package node
 
 import (
 	"math"
+	"strings"
 
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/lightning/channel"
@@ -24,6 +25,7 @@ const (
 	alarmAsk   = "ask"
 	alarmSets  = "sets"
 	alarmPause = "pause"
+	alarmKeep  = "keep"
 )
 
 func (n *Node) rang(ev step.Rang) {
@@ -34,7 +36,13 @@ func (n *Node) rang(ev step.Rang) {
 		n.expireSets()
 	case alarmPause:
 		n.resume()
+	case alarmKeep:
+		n.saveKept()
 	case alarmAsk: // settle asks
+	default:
+		if strings.HasPrefix(ev.ID, alarmClaim) {
+			n.rangClaim(ev.ID)
+		}
 	}
 }
 
@@ -44,7 +52,9 @@ func (n *Node) start() {
 		n.touch(c)
 		n.watch(c)
 		n.publish(c)
+		n.startClaim(c)
 	}
+	n.backups.due = n.backups.change > 0 || len(n.channels) > 0
 }
 
 // takeUp decides about the HTLCs that came while nobody knew how high the chain
@@ -55,7 +65,7 @@ func (n *Node) takeUp() {
 		n.touch(c)
 		_, theirs := c.HTLCs()
 		for _, h := range theirs {
-			if h.Stage == channel.Committed && h.Settle == nil && !carried[[2]uint64{c.Index, h.ID}] {
+			if c.Status() != channel.Stale && h.Stage == channel.Committed && h.Settle == nil && !carried[[2]uint64{c.Index, h.ID}] {
 				n.lockedIn(c, h)
 			}
 		}
@@ -68,7 +78,7 @@ func (n *Node) carried() map[[2]uint64]bool {
 	for _, c := range n.channels {
 		ours, _ := c.HTLCs()
 		for _, h := range ours {
-			if o, err := readOutgoing(h.Note); err == nil && o.from != 0 {
+			if o, err := readOutgoing(h.Note); err == nil && o.from != 0 && !c.Decided(h) {
 				set[[2]uint64{o.from, o.id}] = true
 			}
 		}
@@ -87,6 +97,10 @@ func (n *Node) onChain(s watch.Status) {
 			n.resume()
 		}
 	}
+	if c := n.watchers[s.Point.String()]; c != nil && c.claim != nil && c.Commit.Funding != s.Point {
+		n.stepClaim(c, step.Recv{From: watch.Chain, Msg: s})
+		return
+	}
 	for _, c := range n.ordered() {
 		if c.Commit.Funding != s.Point {
 			continue
@@ -100,12 +114,14 @@ func (n *Node) onChain(s watch.Status) {
 		c.Confirmed(s.Depth, scid)
 		n.name(c)
 		n.announce(c)
-		if s.Spender != nil && s.SpendDepth > 0 && c.Status() != channel.Closed {
+		if s.Spender != nil && s.SpendDepth > 0 && c.claim == nil {
 			n.spent(c)
-			continue
 		}
 		n.publish(c)
 		n.deadlines(c)
+		if c.claim != nil {
+			n.stepClaim(c, step.Recv{From: watch.Chain, Msg: s})
+		}
 	}
 }
 

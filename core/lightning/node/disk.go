@@ -21,6 +21,7 @@ import (
 //	ln/e/<n>   the last payments that were taken
 //	ln/b/<n>   terms that prove orders
 //	ln/i/<hash> invoices whose hash somebody else chose
+//	ln/k, ln/s/<peer> backups: the number of ours, and those of peers (backup.go)
 const recHead = "ln/head"
 
 func (n *Node) head() step.Record {
@@ -43,7 +44,7 @@ func Load(disk step.Reader, key keys.Secret, c Config) (*Node, error) {
 			return nil, fmt.Errorf("record %s: %w", recHead, err)
 		}
 	}
-	for _, load := range []func(step.Reader) error{n.loadBatches, n.loadHolds, n.loadPaid, n.loadTaken, n.loadChannels} {
+	for _, load := range []func(step.Reader) error{n.loadBatches, n.loadHolds, n.loadPaid, n.loadTaken, n.loadChannels, n.loadClaims, n.loadBackups} {
 		if err := load(disk); err != nil {
 			return nil, err
 		}
@@ -136,7 +137,7 @@ func (n *Node) loadPayments() {
 				step.Assert(err == nil, "lightning: the onion of HTLC %d cannot be made again: %v", h.ID, err)
 				h.Onion, h.Derived = (*[wire.OnionSize]byte)(p), true
 			}
-			if _, done := n.paid.by[o.order]; o.from != 0 || done {
+			if _, done := n.paid.by[o.order]; o.from != 0 || done || c.Decided(h) {
 				continue
 			}
 			if p := n.paying[o.order]; p != nil {
@@ -175,6 +176,9 @@ func (n *Node) Durable() (records []step.Record) {
 	}
 	for _, c := range n.ordered() {
 		records = append(records, c.Durable()...)
+		if c.claim != nil {
+			records = append(records, c.claim.Durable()...)
+		}
 	}
 	for seq := n.paid.seq - uint64(len(n.paid.keys)); seq < n.paid.seq; seq++ {
 		records = append(records, step.Record{Key: n.paid.key(seq), Value: n.paid.by[n.paid.keys[seq%Keep]].record()})
@@ -185,5 +189,5 @@ func (n *Node) Durable() (records []step.Record) {
 	for _, hash := range sortedHashes(n.holds) {
 		records = append(records, step.Record{Key: holdKey(hash), Value: n.holds[hash].record()})
 	}
-	return records
+	return append(records, n.backups.durable()...)
 }

@@ -60,7 +60,7 @@ func (n *Node) passBack(o outgoing, preimage [32]byte) {
 	if c := n.channels[o.from]; c != nil {
 		n.touch(c)
 		c.Fulfill(o.id, preimage)
-		n.toldClaim(c, hashOf(preimage), preimage)
+		n.toldClaim(c, preimage)
 	}
 }
 

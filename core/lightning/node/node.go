@@ -13,7 +13,8 @@
 //
 // Files: peer.go talks to peers, open.go opens and closes channels, pay.go pays,
 // receive.go is paid, forward.go is in between, terms.go asks a payee what to
-// pay, chain.go listens to the chain, gossip.go to the network.
+// pay, chain.go listens to the chain, gossip.go to the network, backup.go keeps
+// what a lost database is restored from.
 package node
 
 import (
@@ -27,6 +28,7 @@ import (
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
+	"coinop.dev/core/lightning/claim"
 	"coinop.dev/core/lightning/commit"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
@@ -75,11 +77,19 @@ type Config struct {
 	Payout []byte
 	// Delay is how many blocks a peer's money waits if it closes alone.
 	Delay uint16
+	// ClaimDepth is how many blocks make something on the chain final.
+	ClaimDepth int32
 	// MaxFeePPM and MaxFeeBase bound what a payment may cost on the way.
 	MaxFeePPM  uint32
 	MaxFeeBase coinop.Amount
 	// Listens is what node_announcement says, if anything.
 	Listens []wire.Address
+	// Generation is the start of the machine that this is (world/generation); 0 if
+	// it does not count.
+	Generation uint64
+	// Outdated says that the database may be an old copy: every channel is loaded
+	// as Stale, and publishes nothing.
+	Outdated bool
 }
 
 // Defaults of Config.
@@ -103,6 +113,9 @@ func (c Config) withDefaults() Config {
 	if c.FeeRate == 0 {
 		c.FeeRate = channel.MinFeeRate
 	}
+	if c.ClaimDepth == 0 {
+		c.ClaimDepth = 6
+	}
 	c.MinDepth = max(c.MinDepth, 1)
 	return c
 }
@@ -117,7 +130,8 @@ type chanState struct {
 	heard   bool // the peer has said so
 	gossip  announcing
 	touched bool
-	tag     string // of whoever asked for it
+	tag     string  // of whoever asked for it
+	claim   *closed // nil until the channel's end
 }
 
 // Node is the core. Make one with New or Load.
@@ -133,6 +147,7 @@ type Node struct {
 	channels map[uint64]*chanState
 	byID     map[wire.ChannelID]*chanState
 	bySCID   map[wire.SCID]*chanState
+	watchers map[string]*chanState // by the outpoints that claims watch
 	openings map[wire.ChannelID]*opening
 
 	paying      map[coinop.OrderID]*payment
@@ -155,6 +170,8 @@ type Node struct {
 	graph   *graph.Graph
 	learnt  graph.Liquidity
 
+	backups backups
+
 	changed bool // the head
 	touched []*chanState
 
@@ -168,11 +185,12 @@ func New(key keys.Secret, c Config) *Node {
 	n := &Node{
 		Config: c.withDefaults(), key: key, id: key.Public(), root: key.Derive("lightning/channels"), next: 1,
 		peers: map[string]*peer{}, channels: map[uint64]*chanState{}, byID: map[wire.ChannelID]*chanState{},
-		bySCID: map[wire.SCID]*chanState{}, openings: map[wire.ChannelID]*opening{},
+		bySCID: map[wire.SCID]*chanState{}, watchers: map[string]*chanState{}, openings: map[wire.ChannelID]*opening{},
 		paying: map[coinop.OrderID]*payment{}, byHash: map[[32]byte]*payment{}, asking: map[string][]*payment{},
 		batches: map[uint64]*terms{}, sets: map[[32]byte]*set{}, holds: map[[32]byte]*hold{},
 		seed: key.Derive("lightning/invoices"), graph: graph.New(c.Chain, graph.Limits{}),
 	}
+	n.backups = newBackups()
 	n.paid = newRing[coinop.OrderID, *Settled](recPaid)
 	n.taken = newRing[[32]byte, taken](recTaken)
 	n.stamp = key.Stamp("lightning/terms")
@@ -210,6 +228,7 @@ func (n *Node) Step(in step.Input) step.Effects {
 		}
 	}
 	n.settle()
+	n.backUp()
 	if n.changed {
 		n.changed = false
 		fx.Put = append(fx.Put, n.head())
@@ -222,6 +241,10 @@ func (n *Node) recv(ev step.Recv, in *incoming) {
 	switch msg := ev.Msg.(type) {
 	case watch.Status:
 		n.onChain(msg)
+	case claim.Funds:
+		if c := n.watchers[msg.For.String()]; c != nil && c.claim != nil {
+			n.stepClaim(c, ev)
+		}
 	case coinop.Order:
 		n.order(msg)
 	case coinop.Inquiry:
@@ -296,8 +319,10 @@ func (n *Node) happened(c *chanState, e any) {
 	case channel.Unsent:
 		n.unsent(c, e.HTLC, e.Err)
 	case channel.Broke:
-		n.done("closed", Broke{c.ID, c.Index, e.Why})
-		n.publish(c)
+		n.done(CloseID+c.ID.String(), Broke{c.ID, c.Index, e.Why})
+		if c.Status() == channel.Failed {
+			n.pursue(c, true)
+		}
 	case channel.Agreed:
 		n.publish(c)
 	case channel.Revoked:

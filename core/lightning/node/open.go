@@ -100,14 +100,20 @@ func (n *Node) command(cmd any) {
 				n.failed(CloseID+m.ID.String(), coinop.Refused, "set fee", err)
 			}
 		}
+	case Restore:
+		n.restore(m)
+	case Reached:
+		n.reached(m)
 	case Bill:
 		n.bill(m)
 	case Settle:
 		n.settleHeld(m)
 	case Cancel:
 		n.cancelHeld(m)
-	case step.Outcome:
-		n.fromClaim(m)
+	case Found:
+		n.found(m)
+	case Erase:
+		n.erase(m)
 	default:
 		panic(fmt.Sprintf("lightning: the node cannot handle %T", cmd))
 	}
@@ -270,6 +276,7 @@ func (n *Node) signed(p *peer, m *ln.FundingSigned) {
 // begun starts the life of a channel.
 func (n *Node) begun(p *peer, c *channel.Channel) *chanState {
 	s := n.add(c)
+	n.backups.due = true
 	n.touch(s)
 	c.Begun(p.link, p.features.Offers(ln.SimpleClose))
 	n.watch(s)
@@ -312,6 +319,7 @@ func (n *Node) close(m Close) {
 func (n *Node) ready(c *chanState) {
 	n.name(c)
 	n.tellPeer(c)
+	n.announce(c)
 	n.done(ReadyID+c.ID.String(), Opened{c.ID, c.Index, c.Commit.Funding})
 	n.resume()
 }

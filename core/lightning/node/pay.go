@@ -657,7 +657,11 @@ func (n *Node) removed(c *chanState, h *channel.HTLC) {
 	o, err := readOutgoing(h.Note)
 	step.Assert(err == nil, "lightning: the note of HTLC %d: %v", h.ID, err)
 	if o.from != 0 {
-		n.failBack(o, h.Settle)
+		if c.Status() >= channel.Failed {
+			n.failBack(o, nil) // the chain decided
+		} else {
+			n.failBack(o, h.Settle)
+		}
 		return
 	}
 	if _, known := n.paid.by[o.order]; known {
@@ -666,7 +670,7 @@ func (n *Node) removed(c *chanState, h *channel.HTLC) {
 	p := n.revive(&o, h)
 	p.parts--
 	p.left += o.arrives()
-	final := n.learn(&o, h)
+	final := n.learn(c, &o, h)
 	if final != nil && p.failed == nil {
 		p.failed = final
 	}
@@ -677,8 +681,8 @@ func (n *Node) removed(c *chanState, h *channel.HTLC) {
 }
 
 // learn reads why an HTLC failed, and returns an error if no other path can do.
-func (n *Node) learn(o *outgoing, h *channel.HTLC) error {
-	if h.Settle == nil || h.Settle.Code != 0 {
+func (n *Node) learn(c *chanState, o *outgoing, h *channel.HTLC) error {
+	if h.Settle == nil || h.Settle.Code != 0 || c.Status() >= channel.Failed {
 		n.learnt.Failed(o.path[0].SCID, n.id, o.path[0].Amount, n.at)
 		if len(o.path) == 1 {
 			return errors.New("the payee could not read the onion")

@@ -16,8 +16,9 @@ type peer struct {
 	key      keys.Public
 	link     uint64
 	features wire.Features
-	greeted  bool // its init is here
-	gossiped bool // ours has been told
+	greeted  bool   // its init is here
+	gossiped bool   // ours has been told
+	keeps    uint64 // the backup of ours that was sent over this link
 }
 
 // ours is what this node offers (BOLT 9).
@@ -25,7 +26,7 @@ var ours = wire.NewFeatures(
 	wire.DataLossProtect.Optional(), wire.UpfrontShutdownScript.Optional(), wire.GossipQueries.Optional(), wire.VarOnion.Optional(),
 	wire.StaticRemoteKey.Optional(), wire.PaymentSecret.Optional(), wire.BasicMPP.Optional(), wire.LargeChannel.Optional(),
 	wire.Anchors.Optional(), wire.ShutdownAnySegwit.Optional(), wire.ChannelTypes.Optional(), wire.SCIDAlias.Optional(),
-	wire.Keysend.Optional(), wire.SimpleClose.Optional(),
+	wire.Keysend.Optional(), wire.SimpleClose.Optional(), wire.ProvideStorage.Optional(),
 )
 
 func (n *Node) peerOf(name string) *peer {
@@ -61,7 +62,7 @@ func (n *Node) unlinked(ev step.Unlinked) {
 
 // lose forgets the connection to a peer.
 func (n *Node) lose(p *peer) {
-	p.link, p.greeted, p.gossiped = 0, false, false
+	p.link, p.greeted, p.gossiped, p.keeps = 0, false, false, 0
 	for temp, o := range n.openings {
 		if o.peer == p {
 			n.forsake(temp, channel.ErrNoLink)
@@ -70,6 +71,7 @@ func (n *Node) lose(p *peer) {
 	for _, c := range n.with(p) {
 		n.touch(c)
 		c.Unlinked()
+		c.gossip.sent = false
 	}
 }
 
@@ -131,6 +133,10 @@ func (n *Node) message(ev step.Recv, m wire.Message, in *incoming) {
 		n.countersigned(p, m)
 	case *wire.GossipTimestampFilter:
 		n.tell(p)
+	case *wire.PeerStorage:
+		n.keep(p, m)
+	case *wire.PeerStorageRetrieval:
+		n.handedBack(p, m)
 	case *wire.QueryChannelRange:
 		n.queried(p, m)
 	case *wire.QueryShortChannelIDs:
@@ -149,6 +155,7 @@ func (n *Node) greeted(p *peer, m *wire.Init) {
 		return
 	}
 	p.features, p.greeted = features, true
+	n.handBack(p)
 	for _, c := range n.with(p) {
 		n.touch(c)
 		c.Linked(p.link, features.Offers(wire.SimpleClose))
@@ -215,6 +222,7 @@ func (n *Node) ofChannel(p *peer, m wire.Message, in *incoming) {
 		return
 	}
 	n.touch(c)
+	n.handOver(p)
 	var note []byte
 	if in != nil {
 		note = in.append(nil)

@@ -184,7 +184,7 @@ func (n *Node) collect(s *set, preimage [32]byte) {
 	for _, p := range s.parts {
 		n.touch(p.c)
 		p.c.Fulfill(p.id, preimage)
-		n.toldClaim(p.c, s.hash, preimage)
+		n.toldClaim(p.c, preimage)
 	}
 	n.taken.add(s.hash, taken{s.hash}, n.fx)
 	amount := s.have
