@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
@@ -175,15 +174,6 @@ func (e *end) join(ctx context.Context, q question) (a answer, err error) {
 			return a, err
 		}
 	}
-	for _, peer := range q.Links {
-		key, addr, err := engine.Address(peer)
-		if err != nil {
-			return a, err
-		}
-		if err := e.machine.Connect(ctx, addr, key); err != nil {
-			return a, err
-		}
-	}
 	for _, uri := range q.Pays {
 		r, err := e.openFunded(ctx, uri)
 		if err != nil {
@@ -193,6 +183,16 @@ func (e *end) join(ctx context.Context, q question) (a answer, err error) {
 			continue
 		}
 		if err := e.purse.Hold(ctx, r); err != nil {
+			return a, err
+		}
+	}
+	// Only now is there a node that can answer a greeting.
+	for _, peer := range q.Links {
+		key, addr, err := engine.Address(peer)
+		if err != nil {
+			return a, err
+		}
+		if err := e.machine.Connect(ctx, addr, key); err != nil {
 			return a, err
 		}
 	}

@@ -11,15 +11,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/url"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/btcsuite/btcd/chainhash/v2"
-
 	"coinop.dev"
-	"coinop.dev/core/channel/payword"
+	"coinop.dev/core/lightning/channel"
+	"coinop.dev/core/lightning/commit"
 	"coinop.dev/rail"
 	"coinop.dev/world/chain/regtest"
 	"coinop.dev/world/store"
@@ -52,9 +49,9 @@ type Options struct {
 	Rail        string // scheme
 	Store       string // scheme
 	Payments    int
-	Concurrency int // payments in flight
-	Hops        int // channels in a row, each but the first opened by a router
-	Channels    int // that the payer opens side by side
+	Concurrency int           // payments in flight
+	Hops        int           // channels in a row, each but the first opened by a router
+	Channels    int           // that the payer opens side by side
 	Static      bool          // channels of type static_remotekey, not anchors
 	Amount      coinop.Amount // of a payment
 	Orders      bool          // pay by orders even if the rail has a meter
@@ -118,6 +115,16 @@ func (o *Options) capacity() int64 {
 	// 100 ppm.
 	routers := int64(o.Hops-1) * all * (2 + o.Amount.Sats()/1000)
 	return (total.Sats()+total.Sats()/50+routers)/int64(o.Channels) + 200_000
+}
+
+// enforceable reports whether a payment has an output of its own in a Lightning
+// commitment.
+func (o *Options) enforceable() bool {
+	c := commit.Channel{Type: commit.Anchors, Local: commit.Party{Dust: channel.Dust}}
+	if o.Static {
+		c.Type = commit.StaticRemoteKey
+	}
+	return !c.Trimmed(commit.Local, channel.MinFeeRate, commit.HTLC{Amount: o.Amount})
 }
 
 // maxTotal is what the faucet of a young chain can give in one piece.

@@ -111,7 +111,7 @@ func TestBenchLine(t *testing.T) {
 	WriteBench(&b, &Result{Rail: "oneway", Store: "pebble", Payments: 300, Concurrency: 1000, Pps: figure(20_000), Fsyncs: figure(0.01)})
 	line := b.String()
 	words := strings.Fields(line)
-	if !regexp.MustCompile(`^BenchmarkLab/rail=oneway/store=pebble/c=1000-\d+$`).MatchString(words[0]) || words[1] != "300" || !strings.HasSuffix(line, "\n") {
+	if !regexp.MustCompile(`^BenchmarkLab/rail=oneway/store=pebble/hops=1/c=1000-\d+$`).MatchString(words[0]) || words[1] != "300" || !strings.HasSuffix(line, "\n") {
 		t.Fatalf("%q", line)
 	}
 	if len(words)%2 != 0 || !slices.Contains(words, "ns/op") || !slices.Contains(words, "fsyncs/op") || slices.Contains(words, "p50-ns") {

@@ -14,6 +14,8 @@ import (
 type Limits struct {
 	SignUs        *float64 `json:"sign_us"`   // ECDSA, as tickets
 	VerifyUs      *float64 `json:"verify_us"` // ECDSA
+	ECDHUs        *float64 `json:"ecdh_us"`
+	BaseMultUs    *float64 `json:"base_mult_us"` // of a secret to its public key
 	StampSignUs   *float64 `json:"stamp_sign_us"`
 	StampVerifyUs *float64 `json:"stamp_verify_us"`
 	FsyncUs       *float64 `json:"fsync_us"`      // of 256 bytes more in a file on the store's disk
@@ -38,6 +40,8 @@ func (e *end) limits() (*Limits, error) {
 	l := &Limits{
 		SignUs:        median(func() error { key.Sign(digest); return nil }),
 		VerifyUs:      median(func() error { public.Verify(digest, sig); return nil }),
+		ECDHUs:        median(func() error { _, err := key.ECDH(public); return err }),
+		BaseMultUs:    median(func() error { key.Public(); return nil }),
 		StampSignUs:   median(func() error { stamp.Sign(digest[:]); return nil }),
 		StampVerifyUs: median(func() error { stamp.Public().Verify(digest[:], mark); return nil }),
 	}
@@ -78,4 +82,20 @@ func median(call func() error) *float64 {
 	}
 	slices.Sort(took)
 	return figure(float64(took[len(took)/2]) * microsPerNano)
+}
+
+// lightning is the least processor time of a payment over so many channels, in
+// milliseconds: the onion's keys, and, if the chain could enforce it, a signature
+// made and verified for each commitment that it is in. Signatures over whole
+// commitments are shared by all payments in flight, and left out.
+func (l *Limits) lightning(hops int, enforceable bool) *float64 {
+	h := float64(hops)
+	// The payer makes a key and a secret for each hop; each hop makes its secret,
+	// and all but the last the next one's key.
+	total := sum(scaled(l.BaseMultUs, h), scaled(l.ECDHUs, 3*h-1))
+	if enforceable {
+		// In the commitments of both ends of each channel.
+		total = sum(total, scaled(sum(l.SignUs, l.VerifyUs), 2*h))
+	}
+	return scaled(total, 1e-3)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"text/tabwriter"
 	"time"
 
 	"coinop.dev"
@@ -17,6 +16,7 @@ type Result struct {
 	Store       string `json:"store"`
 	Link        string `json:"link"`
 	Hops        int    `json:"hops"`
+	Channels    int    `json:"channels"` // of the payer
 	Payments    int    `json:"payments"`
 	Concurrency int    `json:"concurrency"`
 	Metered     bool   `json:"metered"` // paid by a meter's ticks, not by orders
@@ -25,15 +25,15 @@ type Result struct {
 	P50Ms *float64 `json:"p50_ms"` // from asking the purse to its receipt
 	P99Ms *float64 `json:"p99_ms"`
 
-	// Processor time, user and system, as the kernel accounts it.
+	// Processor time of all ends, user and system, as the kernel accounts it.
 	CPUMs      *float64 `json:"cpu_ms_per_payment"`
 	PayerCPUMs *float64 `json:"payer_cpu_ms_per_payment"`
 	PayeeCPUMs *float64 `json:"payee_cpu_ms_per_payment"`
 
-	DiskBytes  *float64 `json:"disk_bytes_per_payment"`  // both ends, as the kernel accounts them
-	StoreBytes *float64 `json:"store_bytes_per_payment"` // both ends, as the stores wrote them
+	DiskBytes  *float64 `json:"disk_bytes_per_payment"`  // all ends, as the kernel accounts them
+	StoreBytes *float64 `json:"store_bytes_per_payment"` // all ends, as the stores wrote them
 	Fsyncs     *float64 `json:"fsyncs_per_payment"`
-	WireBytes  *float64 `json:"wire_bytes_per_payment"` // both directions, inside TCP
+	WireBytes  *float64 `json:"wire_bytes_per_payment"` // both directions of all links, inside TCP
 	Signatures *float64 `json:"signatures_per_payment"` // both ends: tickets and stamps
 	PerRound   *float64 `json:"payer_events_per_commit"`
 
@@ -46,6 +46,8 @@ type Result struct {
 	// share with the page cache and the kernel takes back when it likes.
 	PayerPrivateMiB *float64 `json:"payer_private_mib"`
 	PayeePrivateMiB *float64 `json:"payee_private_mib"`
+
+	Ends []EndResult `json:"ends"` // the payer, the routers, the payee
 
 	// FeeMsatPerPayment is what the funding and closing transactions paid to
 	// miners, read back from the chain.
@@ -69,53 +71,107 @@ type Result struct {
 	// something of payments one by one, and are nil of others.
 	LatencyRatio *float64 `json:"p50_to_fsync_and_round_trip"`
 	CPURatio     *float64 `json:"cpu_to_sign_and_verify"`
+	// CPULimitMs is what a Lightning payment's arithmetic takes at least, with
+	// calls as timed above, and CPUShare its part of CPUMs.
+	CPULimitMs *float64 `json:"cpu_limit_ms_per_payment"`
+	CPUShare   *float64 `json:"cpu_limit_to_cpu"`
 }
+
+// An EndResult is what one end's process took. Idle is with channels open and
+// nothing paid yet, Rested after the payments; both with all garbage collected.
+type EndResult struct {
+	Name         string   `json:"name"`
+	CPUMs        *float64 `json:"cpu_ms_per_payment"`
+	DiskBytes    *float64 `json:"disk_bytes_per_payment"`
+	StoreBytes   *float64 `json:"store_bytes_per_payment"`
+	Fsyncs       *float64 `json:"fsyncs_per_payment"`
+	IdleRSSMiB   *float64 `json:"idle_rss_mib"`
+	RSSMiB       *float64 `json:"rss_mib"`
+	PrivateMiB   *float64 `json:"private_mib"`
+	PeakRSSMiB   *float64 `json:"peak_rss_mib"`
+	RestedRSSMiB *float64 `json:"rested_rss_mib"`
+	EarnedMsat   *float64 `json:"earned_msat_per_payment"` // by a router
+}
+
+// stages are the counters of all ends at four times; payments were made between
+// before and after.
+type stages struct{ idle, before, after, rested []counts }
 
 func figure(v float64) *float64 { return &v }
 
-func newResult(o Options, a answer, before, after [2]counts, l *Limits) Result {
-	n := float64(o.Payments)
+func newResult(b *bench, p *paid, at stages, l *Limits) Result {
+	n := float64(b.Payments)
 	r := Result{
-		Rail: o.Rail, Store: o.Store, Link: "tcp", Hops: o.Hops, Payments: o.Payments, Concurrency: o.Concurrency,
-		Metered: a.Paid.Metered, Limits: *l,
-		Pps:   figure(n / a.Paid.Took.Seconds()),
-		P50Ms: figure(a.Paid.P50.Seconds() * 1e3), P99Ms: figure(a.Paid.P99.Seconds() * 1e3),
+		Rail: b.Rail, Store: b.Store, Link: "tcp", Hops: b.Hops, Channels: b.Channels, Payments: b.Payments, Concurrency: b.Concurrency,
+		Metered: p.Metered, Limits: *l,
+		Pps:   figure(n / p.Took.Seconds()),
+		P50Ms: figure(p.P50.Seconds() * 1e3), P99Ms: figure(p.P99.Seconds() * 1e3),
 	}
-	cpu := func(c counts) *float64 { return sum(c.User, c.Sys) }
-	each := func(read func(counts) *float64) (ends [2]*float64) {
-		for i := range ends {
-			ends[i] = scaled(difference(read(after[i]), read(before[i])), 1/n)
-		}
-		return ends
+	for i, end := range b.ends {
+		r.Ends = append(r.Ends, at.end(end.name, i, n))
 	}
-	both := func(read func(counts) *float64) *float64 {
-		ends := each(read)
-		return sum(ends[0], ends[1])
+	r.total(at, n)
+	payer, payee := &r.Ends[0], &r.Ends[len(r.Ends)-1]
+	r.PayerCPUMs, r.PayeeCPUMs = payer.CPUMs, payee.CPUMs
+	r.PayerRSSMiB, r.PayeeRSSMiB = payer.RSSMiB, payee.RSSMiB
+	r.PayerPrivateMiB, r.PayeePrivateMiB = payer.PrivateMiB, payee.PrivateMiB
+	r.PayerPeakRSSMiB, r.PayeePeakRSSMiB = payer.PeakRSSMiB, payee.PeakRSSMiB
+	if rounds := at.after[0].Rounds - at.before[0].Rounds; rounds > 0 {
+		r.PerRound = figure(float64(at.after[0].Events-at.before[0].Events) / float64(rounds))
 	}
-	us := each(cpu)
-	r.PayerCPUMs, r.PayeeCPUMs = scaled(us[0], 1e-3), scaled(us[1], 1e-3)
-	r.CPUMs = sum(r.PayerCPUMs, r.PayeeCPUMs)
-	r.DiskBytes = both(func(c counts) *float64 { return whole(c.DiskBytes) })
-	r.StoreBytes = both(func(c counts) *float64 { return c.stored(true) })
-	r.Fsyncs = both(func(c counts) *float64 { return c.stored(false) })
-	r.Signatures = both(func(c counts) *float64 { return whole(c.Signatures) })
-	// What one end sends the other receives: the payer's link has seen it all.
-	r.WireBytes = each(func(c counts) *float64 { return figure(float64(c.Wire.Sent + c.Wire.Received)) })[0]
-	if rounds := after[0].Rounds - before[0].Rounds; rounds > 0 {
-		r.PerRound = figure(float64(after[0].Events-before[0].Events) / float64(rounds))
-	}
-	const mib = 1.0 / (1 << 20)
-	r.PayerRSSMiB, r.PayeeRSSMiB = scaled(whole(after[0].RSS), mib), scaled(whole(after[1].RSS), mib)
-	r.PayerPrivateMiB, r.PayeePrivateMiB = scaled(whole(after[0].Private), mib), scaled(whole(after[1].Private), mib)
-	r.PayerPeakRSSMiB, r.PayeePeakRSSMiB = scaled(whole(after[0].Peak), mib), scaled(whole(after[1].Peak), mib)
-	if r.PayerPeakRSSMiB != nil && r.PayeePeakRSSMiB != nil {
-		r.RSSMiB = figure(max(*r.PayerPeakRSSMiB, *r.PayeePeakRSSMiB))
-	}
-	if o.Concurrency == 1 {
+	if b.Concurrency == 1 {
 		r.LatencyRatio = quotient(scaled(r.P50Ms, 1e3), sum(l.FsyncUs, l.RoundTripUs))
 		r.CPURatio = quotient(scaled(r.CPUMs, 1e3), sum(l.SignUs, l.VerifyUs))
 	}
+	if b.Rail == lightning {
+		r.CPULimitMs = l.lightning(b.Hops, b.enforceable())
+		r.CPUShare = quotient(r.CPULimitMs, r.CPUMs)
+	}
 	return r
+}
+
+// end is what one end took for n payments.
+func (at *stages) end(name string, i int, n float64) EndResult {
+	before, after := &at.before[i], &at.after[i]
+	each := func(read func(*counts) *float64) *float64 {
+		return scaled(difference(read(after), read(before)), 1/n)
+	}
+	const mib = 1.0 / (1 << 20)
+	return EndResult{
+		Name:         name,
+		CPUMs:        scaled(each(func(c *counts) *float64 { return sum(c.User, c.Sys) }), 1e-3),
+		DiskBytes:    each(func(c *counts) *float64 { return whole(c.DiskBytes) }),
+		StoreBytes:   each(func(c *counts) *float64 { return c.stored(true) }),
+		Fsyncs:       each(func(c *counts) *float64 { return c.stored(false) }),
+		IdleRSSMiB:   scaled(whole(at.idle[i].RSS), mib),
+		RSSMiB:       scaled(whole(after.RSS), mib),
+		PrivateMiB:   scaled(whole(after.Private), mib),
+		PeakRSSMiB:   scaled(whole(after.Peak), mib),
+		RestedRSSMiB: scaled(whole(at.rested[i].RSS), mib),
+	}
+}
+
+// total adds up what the ends took.
+func (r *Result) total(at stages, n float64) {
+	all := func(read func(*EndResult) *float64) *float64 {
+		total := figure(0)
+		for i := range r.Ends {
+			total = sum(total, read(&r.Ends[i]))
+		}
+		return total
+	}
+	r.CPUMs = all(func(e *EndResult) *float64 { return e.CPUMs })
+	r.DiskBytes = all(func(e *EndResult) *float64 { return e.DiskBytes })
+	r.StoreBytes = all(func(e *EndResult) *float64 { return e.StoreBytes })
+	r.Fsyncs = all(func(e *EndResult) *float64 { return e.Fsyncs })
+	sent := uint64(0) // by one end, and received by another
+	r.Signatures, r.RSSMiB = figure(0), figure(0)
+	for i := range r.Ends {
+		sent += at.after[i].Wire.Sent - at.before[i].Wire.Sent
+		r.Signatures = sum(r.Signatures, scaled(difference(whole(at.after[i].Signatures), whole(at.before[i].Signatures)), 1/n))
+		r.RSSMiB = combine(r.RSSMiB, r.Ends[i].PeakRSSMiB, func(a, b float64) float64 { return max(a, b) })
+	}
+	r.WireBytes = figure(float64(sent) / n)
 }
 
 // stored is what the store says it wrote, or how often it synced.
@@ -154,111 +210,10 @@ func scaled(a *float64, by float64) *float64 {
 	return combine(a, &by, func(a, b float64) float64 { return a * b })
 }
 
-// A row is a line of the table: what, where it is, and what the design asks of
-// it.
-type row struct {
-	name   string
-	of     func(r *Result) *float64
-	format string
-	target func(r *Result) string
-}
-
-var rows = []row{
-	{"payments/s", func(r *Result) *float64 { return r.Pps }, "%.0f", func(r *Result) string {
-		switch {
-		case r.Rail == "oneway" && r.Concurrency >= 1000:
-			return "≥ 5,000 (aim 50,000)"
-		case r.Rail == "payword" && r.Metered:
-			return "≥ 200,000"
-		}
-		return ""
-	}},
-	{"p50 ms", func(r *Result) *float64 { return r.P50Ms }, "%.3f", nil},
-	{"p99 ms", func(r *Result) *float64 { return r.P99Ms }, "%.3f", nil},
-	{"CPU ms, both ends", func(r *Result) *float64 { return r.CPUMs }, "%.4f", many("≤ 0.4 (aim 0.04)")},
-	{"CPU ms, payer", func(r *Result) *float64 { return r.PayerCPUMs }, "%.4f", nil},
-	{"CPU ms, payee", func(r *Result) *float64 { return r.PayeeCPUMs }, "%.4f", nil},
-	{"disk bytes (kernel)", func(r *Result) *float64 { return r.DiskBytes }, "%.0f", many("≤ 1024")},
-	{"disk bytes (store)", func(r *Result) *float64 { return r.StoreBytes }, "%.0f", nil},
-	{"fsyncs", func(r *Result) *float64 { return r.Fsyncs }, "%.4f", nil},
-	{"wire bytes", func(r *Result) *float64 { return r.WireBytes }, "%.1f", many("≤ 400")},
-	{"signatures", func(r *Result) *float64 { return r.Signatures }, "%.4f", nil},
-	{"RSS MiB, payer (now)", func(r *Result) *float64 { return r.PayerRSSMiB }, "%.1f", nil},
-	{"RSS MiB, payer (private)", func(r *Result) *float64 { return r.PayerPrivateMiB }, "%.1f", nil},
-	{"RSS MiB, payer (peak)", func(r *Result) *float64 { return r.PayerPeakRSSMiB }, "%.1f", always("≤ 40")},
-	{"RSS MiB, payee (now)", func(r *Result) *float64 { return r.PayeeRSSMiB }, "%.1f", nil},
-	{"RSS MiB, payee (private)", func(r *Result) *float64 { return r.PayeePrivateMiB }, "%.1f", nil},
-	{"RSS MiB, payee (peak)", func(r *Result) *float64 { return r.PayeePeakRSSMiB }, "%.1f", always("≤ 40")},
-	{"chain fee msat", func(r *Result) *float64 { return r.FeeMsatPerPayment }, "%.1f", nil},
-	{"close to mined ms", func(r *Result) *float64 { return r.FinalityMs }, "%.1f", nil},
-	{"one signature µs", func(r *Result) *float64 { return r.SignUs }, "%.1f", nil},
-	{"one verification µs", func(r *Result) *float64 { return r.VerifyUs }, "%.1f", nil},
-	{"one stamp µs", func(r *Result) *float64 { return r.StampSignUs }, "%.1f", nil},
-	{"stamp verified µs", func(r *Result) *float64 { return r.StampVerifyUs }, "%.1f", nil},
-	{"one fsync µs", func(r *Result) *float64 { return r.FsyncUs }, "%.1f", nil},
-	{"one round trip µs", func(r *Result) *float64 { return r.RoundTripUs }, "%.1f", nil},
-	{"p50 / (fsync + round trip)", func(r *Result) *float64 { return r.LatencyRatio }, "%.2f", single("≤ 2")},
-	{"CPU / (sign + verify)", func(r *Result) *float64 { return r.CPURatio }, "%.2f", single("≤ 2")},
-}
-
-func always(target string) func(*Result) string { return func(*Result) string { return target } }
-
-func many(target string) func(*Result) string {
-	return func(r *Result) string {
-		if r.Rail == "oneway" && r.Concurrency >= 1000 {
-			return target
-		}
-		return ""
-	}
-}
-
-func single(target string) func(*Result) string {
-	return func(r *Result) string {
-		if r.Concurrency == 1 {
-			return target
-		}
-		return ""
-	}
-}
-
-// WriteTable prints runs of one kind for people, a column each.
-func WriteTable(w io.Writer, runs []Result) {
-	if len(runs) == 0 {
-		return
-	}
-	first := &runs[0]
-	fmt.Fprintf(w, "%s over %s, store %s: %d payments, %d in flight, per payment unless it says otherwise\n",
-		first.Rail, first.Link, first.Store, first.Payments, first.Concurrency)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, line := range rows {
-		fmt.Fprint(t, line.name)
-		for i := range runs {
-			fmt.Fprint(t, "\t", line.text(&runs[i]))
-		}
-		if line.target != nil {
-			fmt.Fprint(t, "\t", line.target(first))
-		}
-		fmt.Fprintln(t)
-	}
-	fmt.Fprint(t, "conserved")
-	for i := range runs {
-		fmt.Fprint(t, "\t", runs[i].Conserved)
-	}
-	fmt.Fprintln(t)
-	t.Flush()
-}
-
-func (l *row) text(r *Result) string {
-	if v := l.of(r); v != nil {
-		return fmt.Sprintf(l.format, *v)
-	}
-	return "–"
-}
-
 // WriteBench prints a run as a line that benchstat reads. A figure that could
 // not be had is left out.
 func WriteBench(w io.Writer, r *Result) {
-	fmt.Fprintf(w, "BenchmarkLab/rail=%s/store=%s/c=%d-%d\t%d", r.Rail, r.Store, r.Concurrency, runtime.GOMAXPROCS(0), r.Payments)
+	fmt.Fprintf(w, "BenchmarkLab/rail=%s/store=%s/hops=%d/c=%d-%d\t%d", r.Rail, r.Store, r.Hops, r.Concurrency, runtime.GOMAXPROCS(0), r.Payments)
 	for _, f := range []struct {
 		v    *float64
 		unit string

@@ -177,4 +177,3 @@ func (e *end) book(ctx context.Context) (a answer, err error) {
 	a.Booked = s.Paid + e.metered
 	return a, err
 }
-

@@ -143,8 +143,7 @@ func (p *Purse) ask(ctx context.Context, o coinop.Order, seller string) (coinop.
 	}
 	switch v := v.(type) {
 	case receipt.Evidence:
-		to, _, _ := strings.Cut(o.To, "?")
-		return rail.Receipt(v, to, p.m.Host.Now()), nil
+		return rail.Receipt(v, rail.Payee(o.To), p.m.Host.Now()), nil
 	case coinop.Receipt:
 		return v, nil
 	}

@@ -155,6 +155,21 @@ func Receipt(p receipt.Evidence, to string, at step.Time) coinop.Receipt {
 	return coinop.Receipt{Order: p.Entry().Order, Amount: p.Entry().Amount, To: to, At: int64(at), Proof: p.Proof()}
 }
 
+// Payee is a payment URI without what a bill has added to it.
+func Payee(uri string) string {
+	to, query, _ := strings.Cut(uri, "?")
+	var rest []string
+	for _, p := range strings.Split(query, "&") {
+		if p != "" && !strings.HasPrefix(p, "order=") && !strings.HasPrefix(p, "amount_msat=") {
+			rest = append(rest, p)
+		}
+	}
+	if len(rest) > 0 {
+		to += "?" + strings.Join(rest, "&")
+	}
+	return to
+}
+
 // VerifyStamp checks offline that the node a receipt's payment URI names has
 // stamped the order.
 func VerifyStamp(r coinop.Receipt) error {

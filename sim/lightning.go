@@ -13,6 +13,7 @@ import (
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
+	"coinop.dev/core/lightning/claim"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/spend"
@@ -37,6 +38,9 @@ type Lightning struct {
 	static               bool
 	began                coinop.Amount // what all nodes had in channels
 	trading              bool
+	coins                int       // that wallets have lent
+	forced               bool      // somebody closes a channel alone
+	retry                step.Time // until when unpaid orders are asked for again
 	evil                 *adversary
 	broken               map[string]string // channels that broke, and why
 }
@@ -51,6 +55,9 @@ type party struct {
 	honest bool
 	began  coinop.Amount // what it had in channels when trade began
 	payer  bool          // it has orders of its own
+
+	lent map[wire.OutPoint]tx.Coin // of its wallet, by what they help to spend
+	over map[uint64]coinop.Amount  // what it had in channels that are over, by their numbers
 }
 
 // A deal is an order between two parties.
@@ -101,11 +108,11 @@ func NewLightning(seed uint64, f Faults, b Bug) (*Lightning, error) {
 }
 
 func (l *Lightning) party(name string, r *rand.Rand) (p *party, err error) {
-	p = &party{name: name, honest: true}
+	p = &party{name: name, honest: true, over: map[uint64]coinop.Amount{}}
 	if p.key, err = keys.NewSecret(byteStream{l.Random("keys")}); err != nil {
 		return nil, err
 	}
-	p.wallet = p.key.Derive("wallet")
+	p.wallet, p.lent = tx.WalletKey(p.key), map[wire.OutPoint]tx.Coin{}
 	p.config = node.Config{
 		Chain: chainhash.Hash{7}, Network: invoice.Regtest, Alias: name, Payout: tx.P2WPKH(p.wallet.Public()), Delay: 10,
 		// Deeper than any reorganisation of this chain.
@@ -150,8 +157,13 @@ func (p *party) purse(now step.Time) spend.Summary {
 // worth is what a node has in channels: its balances, less what it has been
 // shown the preimage of, and with that whose preimage it knows.
 func (p *party) worth() (sum coinop.Amount) {
+	for _, was := range p.over {
+		sum += was
+	}
 	for _, c := range p.node().Channels() {
-		sum += worthOf(c)
+		if _, over := p.over[c.Index]; !over {
+			sum += worthOf(c)
+		}
 	}
 	return sum
 }
@@ -256,18 +268,43 @@ func (l *Lightning) trade(orders int) error {
 		}
 	}
 	l.evil.plan(begin, rough)
+	l.force(begin + step.Time(r.Int64N(int64(rough))))
+	l.retry = begin + rough + 60*step.Second
 	if err := l.Run(begin + rough + 10*step.Second); err != nil {
 		return err
 	}
 	l.Calm()
-	l.Chain.Blocks(l.Now + 120*step.Second)
-	for wait := range step.Time(3) {
-		l.At(l.Now+(70+15*wait)*step.Second, l.askAgain)
+	calm := 130 * step.Second
+	if l.forced || !l.evil.honest() { // until every HTLC has expired and is buried
+		calm = 600 * step.Second
 	}
-	if err := l.Run(l.Now + 130*step.Second); err != nil {
+	l.Chain.Blocks(l.Now + calm)
+	for wait := range step.Time(3) {
+		l.At(l.Now+calm-(60-15*wait)*step.Second, l.askAgain)
+	}
+	if err := l.Run(l.Now + calm); err != nil {
 		return err
 	}
 	return l.settled()
+}
+
+// force has an honest node close a channel alone, in some stories.
+func (l *Lightning) force(at step.Time) {
+	r := l.Random("force")
+	if r.IntN(4) > 0 {
+		return
+	}
+	p := l.parties[r.IntN(3)]
+	if !p.honest {
+		return
+	}
+	l.forced = true
+	l.At(at, func() {
+		list := p.node().Channels()
+		if len(list) > 0 {
+			l.Tell(l.Now, p.Machine, node.Name, node.Close{ID: list[r.IntN(len(list))].ID, Force: true})
+		}
+	})
 }
 
 // deal makes up an order.
@@ -307,6 +344,7 @@ func (l *Lightning) deal(i int, r *rand.Rand) *deal {
 // ask hands an order to its payer's purse, or first asks the payee for an
 // invoice.
 func (l *Lightning) ask(d *deal) {
+	d.answer = ""
 	if d.To == "" {
 		to := "lightning://" + d.to.key.Public().String() + "@sim:1"
 		switch d.kind {
@@ -338,7 +376,26 @@ func (l *Lightning) sorted() (all []*deal) {
 	return all
 }
 
-func (l *Lightning) outlet(m *Machine, p step.Packet) { l.Chain.Take(m, p) }
+func (l *Lightning) outlet(m *Machine, p step.Packet) {
+	if l.Chain.Take(m, p) {
+		return
+	}
+	if bump, ok := p.Msg.(claim.Bump); ok {
+		l.lend(l.of(m), p.From, bump)
+	}
+}
+
+// lend is the wallet: it has a coin for every purpose, always the same one.
+func (l *Lightning) lend(p *party, to string, bump claim.Bump) {
+	coin, ok := p.lent[bump.For]
+	if !ok {
+		l.coins++
+		coin = tx.Coin{Point: wire.OutPoint{Hash: chainhash.Hash{2, byte(l.coins), byte(l.coins >> 8)}}, Value: bump.Sats}
+		p.lent[bump.For] = coin
+		l.Chain.Mint(coin.Point, wire.NewTxOut(coin.Value, p.config.Payout))
+	}
+	l.Tell(l.Now+1, p.Machine, to, step.Recv{From: claim.Wallet, Msg: claim.Funds{For: bump.For, Coin: coin}})
+}
 
 func (l *Lightning) of(m *Machine) *party {
 	for _, p := range l.parties {
@@ -371,6 +428,10 @@ func (l *Lightning) done(m *Machine, out step.Outcome) {
 			}
 		case node.Broke:
 			l.broke(p, v)
+		case node.Traces:
+			l.traces(p, v)
+		case node.Buried:
+			l.buried(p, v)
 		}
 	}
 }
@@ -378,17 +439,70 @@ func (l *Lightning) done(m *Machine, out step.Outcome) {
 // broke is a channel that was given up: between two honest nodes that is a
 // mistake of one of them.
 func (l *Lightning) broke(p *party, v node.Broke) {
+	if l.forced {
+		return
+	}
 	for _, c := range p.node().Channels() {
 		if c.ID != v.ID {
 			continue
 		}
 		l.broken[c.ID.String()] = v.Why
 		for _, peer := range l.parties {
-			if peer.key.Public() == c.Peer && peer.honest && p.honest && (claims || l.evil.honest()) {
+			if peer.key.Public() == c.Peer && peer.honest && p.honest {
 				l.Fail(fmt.Errorf("the %s gives up its channel with the %s: %s", p.name, peer.name, v.Why))
 			}
 		}
 	}
+}
+
+// traces finds what is needed to punish a revoked commitment.
+func (l *Lightning) traces(p *party, v node.Traces) {
+	found := node.Found{Index: v.Index}
+	err := channel.Traces(p.Disk, v.Index, func(t channel.Trace) bool {
+		if t.First <= v.Number && v.Number <= t.Last {
+			found.Traces = append(found.Traces, claim.Trace(t))
+		}
+		return true
+	})
+	if err != nil {
+		l.Fail(err)
+	}
+	l.Tell(l.Now+1, p.Machine, node.Name, found)
+}
+
+// buried is a channel that is over: its owner must have got out of it what it
+// had, and forgets it.
+func (l *Lightning) buried(p *party, v node.Buried) {
+	for _, c := range p.node().Channels() {
+		if c.Index != v.Index {
+			continue
+		}
+		if least := worthOf(c).Sats() - l.costs(c); p.honest && v.Ours < least {
+			l.Fail(fmt.Errorf("the %s had %v in a channel (%s), and got %d of at least %d sat (theirs %d, fees %d)", p.name, worthOf(c), c.Failure(), v.Ours, least, v.Theirs, v.Fees))
+		}
+		p.over[v.Index] = worthOf(c)
+		if l.seed%3 == 0 {
+			return // it stays
+		}
+		e := node.Erase{Index: v.Index, Last: true}
+		p.Disk.Scan(channel.Prefix(v.Index), func(key string, _ []byte) bool {
+			e.Keys = append(e.Keys, key)
+			return len(e.Keys) < node.MaxErase
+		})
+		l.Tell(l.Now+1, p.Machine, node.Name, e)
+	}
+}
+
+// costs is the most that the end of a channel on the chain may cost, in satoshi:
+// the commitment's fee and anchors, one sweep, and of each HTLC what is below
+// dust, or the share of it that its transactions may cost.
+func (l *Lightning) costs(c *channel.Channel) int64 {
+	sum := int64(4_000)
+	ours, theirs := c.HTLCs()
+	for _, h := range slices.Concat(ours, theirs) {
+		sum += max(1_500, h.Amount.Sats()/2)
+	}
+	return sum
 }
 
 // close ends all channels in agreement, and reads the balances back from the

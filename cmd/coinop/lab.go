@@ -53,6 +53,8 @@ func labRunCommand(u *ui) *cobra.Command {
 	f.IntVar(&o.Concurrency, "concurrency", o.Concurrency, "payments in flight")
 	f.IntVar(&o.Hops, "hops", o.Hops, "channels in a row, for rails that route")
 	f.StringVar(&amount, "amount", amount, "of a payment")
+	f.IntVar(&o.Channels, "channels", o.Channels, "channels that the payer opens side by side, for rail lightning")
+	f.BoolVar(&o.Static, "static", false, "channels of type static_remotekey, for rail lightning")
 	f.BoolVar(&o.Orders, "orders", false, "pay by orders even if the rail has a meter")
 	f.StringVar(&o.Dir, "dir", "", "on whose disk the stores are made (default the system's temporary folder)")
 	f.IntVar(&runs, "runs", runs, "how often to measure")

@@ -1,5 +1,5 @@
-// Package page is the live web page of "coinop demo": two machines, the coins
-// between them, and five buttons that try to break it.
+// Package page is the live web page of "coinop demo": two machines or three, the
+// coins between them, and buttons that try to break it.
 //
 // The demo publishes a State four times a second into a Hub; the Hub's Handler
 // serves the page, the stream of states (Server-Sent Events), the newest state
@@ -13,7 +13,7 @@ import "math"
 // JSON name. All times are measured from the start of the demo.
 type State struct {
 	Scenario string  `json:"scenario"` // sensor, charger
-	Rail     string  `json:"rail"`     // oneway, payword
+	Rail     string  `json:"rail"`     // oneway, payword, lightning
 	Phase    Phase   `json:"phase"`
 	ElapsedS float64 `json:"elapsed_s"`
 	ForS     float64 `json:"for_s"` // 0: until stopped
@@ -38,6 +38,8 @@ type State struct {
 	Buyer  Machine `json:"buyer"`
 	Seller Machine `json:"seller"`
 	Chain  Chain   `json:"chain"`
+
+	Route *Route `json:"route,omitempty"` // over lightning
 
 	Readings []Reading `json:"readings"` // newest last; at most MaxReadings are shown
 	Events   []Event   `json:"events"`   // newest last; at most MaxEvents are shown
@@ -71,7 +73,51 @@ const (
 	Restarting Life = "restarting"
 )
 
-// A Machine is the buyer or the seller.
+// A Route is what a demo over Lightning shows besides: the router between buyer
+// and seller, and a channel on either side of it. CapacityMsat and LeftMsat of
+// the State are the near channel's, and AtRiskBuyerMsat is what hangs in the
+// router's channels and is too small for the chain to enforce.
+type Route struct {
+	Router      Machine `json:"router"`
+	Near        Channel `json:"near"` // buyer to router
+	Far         Channel `json:"far"`  // router to seller
+	FeesMsat    uint64  `json:"fees_msat"`
+	FeeBaseMsat uint64  `json:"fee_base_msat"` // of one payment
+	FeePPM      uint64  `json:"fee_ppm"`       // and this share of it
+	MaxDustMsat uint64  `json:"max_dust_msat"` // in one channel
+	Liquidity   string  `json:"liquidity"`     // the router's, in a sentence
+	LeftSat     int64   `json:"left_sat"`      // settled, but in outputs that nobody has taken
+	Cheat       *Cheat  `json:"cheat,omitempty"`
+}
+
+// A Channel is one of a Route, as its end nearer to the buyer sees it.
+type Channel struct {
+	SCID         string `json:"short_channel_id"` // "" until it is deep enough
+	CapacityMsat uint64 `json:"capacity_msat"`
+	NearMsat     uint64 `json:"near_msat"`
+	FarMsat      uint64 `json:"far_msat"`
+	HTLCs        int    `json:"htlcs"` // in flight
+	Usable       bool   `json:"usable"`
+	Depth        int32  `json:"depth_blocks"`
+	FundingTxid  string `json:"funding_txid"`
+	CloseTxid    string `json:"close_txid"`
+}
+
+// A Cheat is a revoked commitment that the router has published, and what came
+// of it. PenaltyTxid is "" until it is punished.
+type Cheat struct {
+	RevokedTxid string `json:"revoked_txid"`
+	PenaltyTxid string `json:"penalty_txid"`
+	CapacitySat int64  `json:"capacity_sat"`
+	Owed        int64  `json:"owed_sat"`    // was the seller's at that moment
+	Claimed     int64  `json:"claimed_sat"` // the router's by the revoked commitment
+	SellerSat   int64  `json:"seller_sat"`  // what they have got in the end
+	RouterSat   int64  `json:"router_sat"`
+	FeesSat     int64  `json:"fees_sat"`
+	LeftSat     int64  `json:"left_sat"` // in outputs that nobody has taken
+}
+
+// A Machine is the buyer, the seller, or between them.
 type Machine struct {
 	Name        string `json:"name"`
 	State       Life   `json:"state"`
@@ -89,8 +135,8 @@ type Chain struct {
 	FundingDepth int32  `json:"funding_depth_blocks"`
 	CloseTxid    string `json:"close_txid"`
 	FeesSat      int64  `json:"fees_sat"`
-	StartSat     int64  `json:"start_sat"` // what both wallets held at first; 0: not known
-	Conserved    *bool  `json:"conserved"` // nil until both balances are read back
+	StartSat     int64  `json:"start_sat"` // what all wallets held at first; 0: not known
+	Conserved    *bool  `json:"conserved"` // nil until the balances are read back
 }
 
 // A Reading is one delivery that was paid.

@@ -94,7 +94,8 @@ func (t Trace) record() []byte {
 // Traces reads the traces of a channel.
 func Traces(disk step.Reader, index uint64, yield func(Trace) bool) error {
 	var bad error
-	for side, ours := range map[string]bool{"o": true, "t": false} {
+	for _, side := range [...]string{"o", "t"} {
+		ours := side == "o"
 		err := disk.Scan(Prefix(index)+keyTrace+side, func(key string, value []byte) bool {
 			r := codec.NewReader(value)
 			t := Trace{HTLC: commit.HTLC{Ours: ours, Expiry: uint32(r.Uvarint())}, First: r.Uvarint()}

@@ -301,12 +301,14 @@ func (c *Channel) Value() Value {
 }
 
 // Expiring returns the least expiry of an HTLC that only the chain can decide at
-// that height: ours that were not removed, and the peer's whose preimage we
+// that height: ours that are not gone, and the peer's whose preimage we
 // know. MaxUint32 if there is none.
 func (c *Channel) Expiring() (ours, theirs uint32) {
 	ours, theirs = math.MaxUint32, math.MaxUint32
 	for _, h := range c.ours.all {
-		if h.Stage >= Signed && h.Stage < Unacked {
+		// One that failed hangs until the peer has revoked every commitment with
+		// it: until then nobody can be told that it failed.
+		if h.Stage >= Signed && (h.Stage < Unacked || !h.fulfilled()) {
 			ours = min(ours, h.Expiry)
 		}
 	}

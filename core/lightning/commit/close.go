@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -23,7 +24,7 @@ type Closing struct {
 }
 
 // ErrClosing means that a closing transaction cannot be made as asked.
-var ErrClosing = fmt.Errorf("no closing transaction")
+var ErrClosing = errors.New("no closing transaction")
 
 // Closing is the transaction of closing_signed (BOLT 3, closing transaction):
 // the opener pays fee satoshi, and what is below our dust limit is left out.

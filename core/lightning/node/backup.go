@@ -18,10 +18,11 @@ import (
 
 // Whenever the set of channels changes, and at every start, the node makes a
 // backup: a packet to the outlet backup.Outlet, and a blob that peers keep for us
-// (BOLT 1, peer storage). Its number is on disk before it leaves. So a blob with
-// a higher number than ours, which nobody else can make, says that this database
-// is an old copy, whatever else was rolled back with it: then every channel is
-// Stale, and those that this database does not know are restored from the blob.
+// (BOLT 1, peer storage). Its number is on disk before it leaves. So a blob that
+// nobody else can make, with a higher number than ours, or with one of ours and
+// other contents, says that this database is an old copy, whatever else was
+// rolled back with it: then every channel is Stale, and those that this database
+// does not know are restored from the blob.
 //
 // In turn the node keeps a blob for each peer that it has a channel with.
 
@@ -74,8 +75,10 @@ func (o Outdated) Error() string {
 
 // backups is what the node knows of backups, its own and its peers'.
 type backups struct {
-	change  uint64 // of the newest of ours
-	due     bool   // the next one is to be made in this step
+	change  uint64         // of the newest of ours
+	marks   [][8]byte      // of the newest ones, the newest last
+	last    *backup.Backup // the newest of ours, once this process has made one
+	due     bool           // the next one is to be made in this step
 	address map[keys.Public]string
 	kept    map[string]*kept // blobs of peers, by the peer's name
 	size    int              // of all blobs, in bytes
@@ -93,6 +96,27 @@ func newBackups() backups {
 	return backups{address: map[keys.Public]string{}, kept: map[string]*kept{}}
 }
 
+// maxMarks bounds the backups of ours that are remembered.
+const maxMarks = 64
+
+// markOf is the mark of our backup with a number, if that is remembered.
+func (b *backups) markOf(change uint64) (mark [8]byte, ok bool) {
+	if change > b.change || b.change-change >= uint64(len(b.marks)) {
+		return mark, false
+	}
+	return b.marks[len(b.marks)-1-int(b.change-change)], true
+}
+
+// next numbers a backup, unless it is the last one again.
+func (b *backups) next(mark [8]byte) {
+	if last, ok := b.markOf(b.change); ok && last == mark {
+		return
+	}
+	b.change++
+	b.marks = append(b.marks, mark)
+	b.marks = b.marks[max(0, len(b.marks)-maxMarks):]
+}
+
 // Records, see disk.go.
 const (
 	recBackups = "ln/k"
@@ -101,6 +125,10 @@ const (
 
 func (b *backups) head() step.Record {
 	v := codec.AppendUint(nil, b.change)
+	v = codec.AppendUint(v, len(b.marks))
+	for _, mark := range b.marks {
+		v = append(v, mark[:]...)
+	}
 	v = codec.AppendUint(v, len(b.address))
 	for _, peer := range sortedPeers(b.address) {
 		v = codec.AppendBytes(append(v, peer[:]...), b.address[peer])
@@ -133,6 +161,10 @@ func (n *Node) loadBackups(disk step.Reader) error {
 	if raw != nil {
 		r := codec.NewReader(raw)
 		b.change = r.Uvarint()
+		for range r.Int(maxMarks, "marks") {
+			b.marks = append(b.marks, [8]byte{})
+			r.Fill(b.marks[len(b.marks)-1][:])
+		}
 		for range r.Int(MaxPeers, "addresses") {
 			var peer keys.Public
 			r.Fill(peer[:])
@@ -172,6 +204,7 @@ func (n *Node) contents() *backup.Backup {
 	for _, c := range n.ordered() {
 		b.Channels = append(b.Channels, c.Backup(n.backups.address[c.Peer]))
 	}
+	b.Mark = b.Sum()
 	return b
 }
 
@@ -182,9 +215,12 @@ func (n *Node) backUp() {
 		return
 	}
 	b.due = false
-	b.change++
+	whole := n.contents()
+	b.next(whole.Mark)
+	whole.Change = b.change
+	b.last = whole
 	n.fx.Put = append(n.fx.Put, b.head())
-	n.fx.Send = append(n.fx.Send, step.Packet{To: backup.Outlet, Msg: backup.Copy{Sealed: n.contents().Seal(n.key, 0)}})
+	n.fx.Send = append(n.fx.Send, step.Packet{To: backup.Outlet, Msg: backup.Copy{Sealed: whole.Seal(n.key, 0)}})
 	for _, name := range sortedKeys(n.peers) {
 		if p := n.peers[name]; p.keeps != 0 {
 			n.handOver(p)
@@ -197,16 +233,15 @@ func (n *Node) backUp() {
 // returned what it kept before.
 func (n *Node) handOver(p *peer) {
 	b := &n.backups
-	if p.keeps == b.change || b.change == 0 || !p.greeted || !p.features.Offers(wire.ProvideStorage) || !n.shares(p) {
+	if b.last == nil || p.keeps == b.change || !p.greeted || !p.features.Offers(wire.ProvideStorage) || !n.shares(p) {
 		return
 	}
 	p.keeps = b.change
-	whole := n.contents()
 	first := 0
-	if len(whole.Channels) > 0 {
-		first = (int(p.key[1])<<8 | int(p.key[2])) % len(whole.Channels)
+	if channels := len(b.last.Channels); channels > 0 {
+		first = (int(p.key[1])<<8 | int(p.key[2])) % channels
 	}
-	blob := whole.Fit(wire.MaxBlob, first).Seal(n.key, wire.MaxBlob) // all of one size (BOLT 1)
+	blob := b.last.Fit(wire.MaxBlob, first).Seal(n.key, wire.MaxBlob) // all of one size (BOLT 1)
 	n.say(p, &wire.PeerStorage{Blob: blob})
 }
 
@@ -222,8 +257,7 @@ func (n *Node) handedBack(p *peer, m *wire.PeerStorageRetrieval) {
 	switch {
 	case err != nil:
 		n.warn(p, wire.ChannelID{}, "peer_storage_retrieval is not what we gave you")
-	case b.Chain != n.Chain:
-	case b.Change > ours.change || n.Generation > 0 && b.Generation > n.Generation:
+	case b.Chain == n.Chain && n.fromAnother(b):
 		o := Outdated{Peer: p.key, Ours: ours.change, Newest: b.Change, Start: n.Generation, NewStart: b.Generation}
 		n.fx.Send = append(n.fx.Send, step.Packet{To: backup.Outlet, Msg: backup.Copy{Sealed: m.Blob, From: p.name}})
 		n.doubt(fmt.Sprintf("the database is older than the backup that %s keeps; the peer must close", p.key))
@@ -231,6 +265,13 @@ func (n *Node) handedBack(p *peer, m *wire.PeerStorageRetrieval) {
 		n.fx.Done = append(n.fx.Done, step.Outcome{ID: OutdatedID, Value: o, Err: &coinop.Error{Kind: coinop.Broken, Op: "start", Err: errors.Join(o, err)}})
 	}
 	n.handOver(p)
+}
+
+// fromAnother reports whether a backup of this node's key was made by a database
+// that is not this one, or by this one in a future that it has lost.
+func (n *Node) fromAnother(b *backup.Backup) bool {
+	mark, ok := n.backups.markOf(b.Change)
+	return b.Change > n.backups.change || n.Generation > 0 && b.Generation > n.Generation || ok && mark != b.Mark
 }
 
 // restore is for a node that has lost everything else.
@@ -258,7 +299,7 @@ func (n *Node) restore(m Restore) {
 // those that cannot be.
 func (n *Node) adopt(b *backup.Backup) (count int, err error) {
 	n.next = max(n.next, b.Next) + skip
-	n.backups.change = max(n.backups.change, b.Change)
+	n.backups.change, n.backups.marks = max(n.backups.change, b.Change), nil
 	n.changed, n.backups.due = true, true
 	for i := range b.Channels {
 		k := &b.Channels[i]

@@ -133,7 +133,7 @@ func (n *Node) beginNode(p *payment, address string) (err error) {
 	}
 	if slices.Contains(strings.Split(query, "&"), "keysend=1") {
 		pre := n.seed.MAC("keysend", p.ID[:])
-		p.keysend, p.hash, p.delta = &pre, hashOf(pre), n.FinalCLTV
+		p.keysend, p.hash, p.delta = &pre, hashOf(pre), keysendCLTV
 		n.route(p)
 		return nil
 	}
@@ -142,6 +142,11 @@ func (n *Node) beginNode(p *payment, address string) (err error) {
 	n.asking[name] = append(n.asking[name], p)
 	return nil
 }
+
+// keysendCLTV is how many blocks a payment without an invoice leaves its payee,
+// who had no chance to say how many it wants: more than the default of any node
+// we know.
+const keysendCLTV = 144
 
 // askEvery is when a payee that has not answered is asked again.
 const askEvery = 2 * step.Second

@@ -13,6 +13,7 @@ import (
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/lightning/backup"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
 	ln "coinop.dev/core/lightning/wire"
@@ -42,6 +43,9 @@ type machine struct {
 	n    *node.Node
 	done []step.Outcome
 	link map[*machine]uint64
+
+	published []*wire.MsgTx
+	backups   []backup.Copy // newest last
 }
 
 type packet struct {
@@ -103,7 +107,10 @@ func (m *machine) step(events ...any) {
 		case watch.Output:
 			m.w.watched[msg.Point] = append(m.w.watched[msg.Point], m)
 		case watch.Publish:
+			m.published = append(m.published, msg.Tx)
 			m.w.publish(msg.Tx)
+		case backup.Copy:
+			m.backups = append(m.backups, msg)
 		case message.Message:
 			for _, to := range m.w.machines {
 				if to.peer() == p.To && m.link[to] != 0 && (p.Link == 0 || p.Link == m.link[to]) {

@@ -26,6 +26,7 @@ const (
 type SendPaymentRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Dest              []byte                 `protobuf:"bytes,1,opt,name=dest,proto3" json:"dest,omitempty"`
+	Amt               int64                  `protobuf:"varint,2,opt,name=amt,proto3" json:"amt,omitempty"` // sat
 	PaymentHash       []byte                 `protobuf:"bytes,3,opt,name=payment_hash,json=paymentHash,proto3" json:"payment_hash,omitempty"`
 	FinalCltvDelta    int32                  `protobuf:"varint,4,opt,name=final_cltv_delta,json=finalCltvDelta,proto3" json:"final_cltv_delta,omitempty"`
 	PaymentRequest    string                 `protobuf:"bytes,5,opt,name=payment_request,json=paymentRequest,proto3" json:"payment_request,omitempty"`
@@ -75,6 +76,13 @@ func (x *SendPaymentRequest) GetDest() []byte {
 		return x.Dest
 	}
 	return nil
+}
+
+func (x *SendPaymentRequest) GetAmt() int64 {
+	if x != nil {
+		return x.Amt
+	}
+	return 0
 }
 
 func (x *SendPaymentRequest) GetPaymentHash() []byte {
@@ -203,9 +211,10 @@ var File_router_proto protoreflect.FileDescriptor
 
 const file_router_proto_rawDesc = "" +
 	"\n" +
-	"\frouter.proto\x12\trouterrpc\x1a\x0flightning.proto\"\xb9\x04\n" +
+	"\frouter.proto\x12\trouterrpc\x1a\x0flightning.proto\"\xcb\x04\n" +
 	"\x12SendPaymentRequest\x12\x12\n" +
-	"\x04dest\x18\x01 \x01(\fR\x04dest\x12!\n" +
+	"\x04dest\x18\x01 \x01(\fR\x04dest\x12\x10\n" +
+	"\x03amt\x18\x02 \x01(\x03R\x03amt\x12!\n" +
 	"\fpayment_hash\x18\x03 \x01(\fR\vpaymentHash\x12(\n" +
 	"\x10final_cltv_delta\x18\x04 \x01(\x05R\x0efinalCltvDelta\x12'\n" +
 	"\x0fpayment_request\x18\x05 \x01(\tR\x0epaymentRequest\x12'\n" +
