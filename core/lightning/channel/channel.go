@@ -167,6 +167,7 @@ type Channel struct {
 	ours, theirs list
 	waiting      []*HTLC // ours, not in the list yet
 	waitingSum   coinop.Amount
+	waitingDust  coinop.Amount // the part of it that is dust
 	feeWaiting   int64 // a rate we want, 0 if none
 
 	// The funding and what names it.
@@ -182,6 +183,7 @@ type Channel struct {
 	failure              string
 	sigChanged, newTerms bool
 	dirty                bool
+	urgent               bool // the peer would not tell us again what has changed
 
 	// The connection.
 	link   uint64
@@ -189,6 +191,12 @@ type Channel struct {
 
 	fx     *step.Effects
 	Events []any
+
+	// MaxDust is the most that Add lets hang in the channel, of both sides, that
+	// the chain cannot enforce; 0 is no limit. Guarded has Revoked carry what a
+	// watchtower needs. Neither is on disk.
+	MaxDust coinop.Amount
+	Guarded bool
 }
 
 // What a channel tells its node, in Events.
@@ -207,8 +215,13 @@ type (
 		Err error
 	}
 	// Revoked: the peer's commitment with this number can be punished from now
-	// on; a watchtower wants to know.
-	Revoked struct{ Number uint64 }
+	// on. If the channel is Guarded it comes with what that commitment paid out,
+	// and with the secret that punishes it.
+	Revoked struct {
+		Number uint64
+		State  *commit.State
+		Secret [32]byte
+	}
 	// Broke: the channel is failed and our commitment is on its way.
 	Broke struct{ Why string }
 	// Agreed: both have signed a closing transaction.
@@ -217,8 +230,13 @@ type (
 
 func (c *Channel) event(e any) { c.Events = append(c.Events, e) }
 
+// change notes that the state is not what is on disk, and that nobody would tell
+// it to us again.
+func (c *Channel) change() { c.dirty, c.urgent = true, true }
+
 // send sends over the connection of the moment, if there is one.
 func (c *Channel) send(m ln.Message) {
+	c.urgent = true
 	if c.link != 0 {
 		c.fx.Send = append(c.fx.Send, step.Packet{To: c.peer, Msg: m, Link: c.link})
 	}
@@ -273,7 +291,8 @@ func (c *Channel) Break(why string) {
 	if c.status >= Failed {
 		return
 	}
-	c.status, c.failure, c.dirty, c.synced = Failed, why, true, false
+	c.status, c.failure, c.synced = Failed, why, false
+	c.change()
 	c.unsend(fmt.Errorf("the channel failed: %s", why))
 	c.event(Broke{why})
 }
@@ -283,7 +302,7 @@ func (c *Channel) unsend(err error) {
 	for _, h := range c.waiting {
 		c.event(Unsent{h, err})
 	}
-	c.waiting, c.waitingSum = nil, 0
+	c.waiting, c.waitingSum, c.waitingDust = nil, 0, 0
 }
 
 // Unlinked forgets what the peer had not signed when the connection went.

@@ -42,7 +42,8 @@ func (c *Channel) Shutdown(rate int64) error {
 	}
 	c.closing.rate = max(rate, MinFeeRate)
 	if !c.sentShutdown {
-		c.sentShutdown, c.dirty = true, true
+		c.sentShutdown = true
+		c.change()
 		c.unsend(ErrNotOpen)
 		if c.synced {
 			c.sendShutdown()
@@ -63,7 +64,8 @@ func (c *Channel) recvShutdown(m *ln.Shutdown) {
 		return
 	}
 	if !bytes.Equal(c.gotShutdown, m.ScriptPubKey) {
-		c.gotShutdown, c.dirty = m.ScriptPubKey, true
+		c.gotShutdown = m.ScriptPubKey
+		c.change()
 	}
 	if !c.sentShutdown {
 		c.sentShutdown, c.closing.rate = true, max(c.closing.rate, c.fees[0].rate)
@@ -78,7 +80,8 @@ func (c *Channel) close() {
 		return
 	}
 	if c.status != Shutdown {
-		c.status, c.dirty = Shutdown, true
+		c.status = Shutdown
+		c.change()
 	}
 	if !c.synced || !c.idle() || c.closing.fee != 0 {
 		return
@@ -156,7 +159,8 @@ func (c *Channel) agree(t *wire.MsgTx) {
 		return
 	}
 	c.closing.done = append(c.closing.done, t)
-	c.status, c.dirty = Closing, true
+	c.status = Closing
+	c.change()
 	c.event(Agreed{t})
 }
 
@@ -258,7 +262,8 @@ func (c *Channel) warn(why string) { c.send(&ln.Warning{ChannelID: c.ID, Data: w
 // Spent is told when the funding output is spent in the chain.
 func (c *Channel) Spent() {
 	if c.status != Closed {
-		c.status, c.dirty, c.synced = Closed, true, false
+		c.status, c.synced = Closed, false
+		c.change()
 		c.unsend(ErrNotOpen)
 	}
 }
@@ -326,7 +331,7 @@ func (c *Channel) Decided(h *HTLC) bool { return h.Settle != nil && c.status >= 
 // Commitment is our commitment transaction, signed by both. Publishing it closes
 // the channel.
 func (c *Channel) Commitment() *wire.MsgTx {
-	k, err := c.Commit.Build(commit.Local, c.secrets.Point(c.number), c.state(commit.Local, false))
+	k, err := c.secrets.Build(&c.Commit, commit.Local, c.secrets.Point(c.number), c.state(commit.Local, false))
 	if err != nil {
 		panic(err)
 	}

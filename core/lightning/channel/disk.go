@@ -43,7 +43,7 @@ const (
 )
 
 func (c *Channel) put(key string, value []byte) {
-	c.fx.Put = append(c.fx.Put, step.Record{Key: c.prefix + key, Value: value})
+	c.fx.Put = append(c.fx.Put, step.Record{Key: c.prefix + key, Value: value, Lazy: !c.urgent})
 }
 
 func (h *HTLC) key(kind string) string {
@@ -54,8 +54,15 @@ func (h *HTLC) key(kind string) string {
 	return fmt.Sprintf("%s%s%012x", kind, side, h.ID)
 }
 
-func (c *Channel) save(h *HTLC)       { c.put(h.key(keyHTLC), h.record()) }
-func (c *Channel) saveSettle(h *HTLC) { c.put(h.key(keySettle), h.Settle.record()) }
+func (c *Channel) save(h *HTLC) {
+	c.urgent = true
+	c.put(h.key(keyHTLC), h.record())
+}
+
+func (c *Channel) saveSettle(h *HTLC) {
+	c.urgent = true
+	c.put(h.key(keySettle), h.Settle.record())
+}
 
 // forget takes an HTLC off the disk. One that had an output in a commitment of
 // the peer's leaves a trace, because whoever publishes that commitment, which is
@@ -170,7 +177,9 @@ func readSettle(value []byte) (*Settle, error) {
 	return s, r.Close()
 }
 
-// persist puts what has changed in this step.
+// persist puts what has changed in this step. All of it may wait for the next
+// write, and be lost, if it is no more than a revocation of the peer's, which the
+// peer repeats to whoever has lost it.
 func (c *Channel) persist() {
 	if !c.dirty && !c.sigChanged && !c.newTerms {
 		return
@@ -186,7 +195,7 @@ func (c *Channel) persist() {
 	}
 	c.put(keyRevealed, c.revealed.Append(nil))
 	c.put(keyState, c.stateRecord())
-	c.dirty, c.sigChanged, c.newTerms = false, false, false
+	c.dirty, c.sigChanged, c.newTerms, c.urgent = false, false, false, false
 }
 
 func (c *Channel) sigsRecord() []byte {

@@ -272,7 +272,7 @@ func (o *Opening) point(txid chainhash.Hash, vout uint32) {
 
 // firstSignature signs the peer's commitment 0.
 func (c *Channel) firstSignature() (keys.Signature, error) {
-	k, err := c.Commit.Build(commit.Remote, c.point, c.state(commit.Remote, false))
+	k, err := c.secrets.Build(&c.Commit, commit.Remote, c.point, c.state(commit.Remote, false))
 	if err != nil {
 		return keys.Signature{}, err
 	}
@@ -282,7 +282,7 @@ func (c *Channel) firstSignature() (keys.Signature, error) {
 
 // firstVerified checks the peer's signature over our commitment 0.
 func (c *Channel) firstVerified(sig keys.Signature) error {
-	k, err := c.Commit.Build(commit.Local, c.secrets.Point(0), c.state(commit.Local, false))
+	k, err := c.secrets.Build(&c.Commit, commit.Local, c.secrets.Point(0), c.state(commit.Local, false))
 	if err == nil {
 		err = k.Verify(sig, nil)
 	}

@@ -91,7 +91,8 @@ func (c *Channel) ahead(m *ln.ChannelReestablish) {
 		c.fail("channel_reestablish claims to know our commitment %d, and cannot show its secret", m.NextRevocationNumber-1)
 		return
 	}
-	c.status, c.dirty = Stale, true
+	c.status = Stale
+	c.change()
 	c.failure = "this database is older than what the peer has; the peer must close"
 	c.unsend(ErrNotOpen)
 	c.send(&ln.Error{ChannelID: c.ID, Data: c.failure})
@@ -102,10 +103,12 @@ func (c *Channel) ahead(m *ln.ChannelReestablish) {
 func (c *Channel) Confirmed(depth int32, scid ln.SCID) {
 	c.depth = depth
 	if depth >= max(c.MinDepth, 1) && scid != 0 && c.scid != scid {
-		c.scid, c.dirty = scid, true
+		c.scid = scid
+		c.change()
 	}
 	if c.status == Pending && depth >= c.MinDepth && !c.sentReady {
-		c.sentReady, c.dirty = true, true
+		c.sentReady = true
+		c.change()
 		if c.funding != nil {
 			c.funding = nil
 			c.put(keyFunding, nil)
@@ -124,12 +127,14 @@ func (c *Channel) sendReady() {
 
 func (c *Channel) recvReady(m *ln.ChannelReady) {
 	if m.ShortChannelID != 0 && m.ShortChannelID != c.theirAlias {
-		c.theirAlias, c.dirty = m.ShortChannelID, true
+		c.theirAlias = m.ShortChannelID
+		c.change()
 	}
 	if c.gotReady {
 		return // sent again
 	}
-	c.gotReady, c.dirty = true, true
+	c.gotReady = true
+	c.change()
 	c.next = m.SecondPerCommitmentPoint
 	c.opened()
 }

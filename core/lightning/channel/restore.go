@@ -56,7 +56,8 @@ func (c *Channel) Outdated(why string) {
 	if c.status >= Closing {
 		return
 	}
-	c.status, c.failure, c.dirty, c.synced = Stale, why, true, false
+	c.status, c.failure, c.synced = Stale, why, false
+	c.change()
 	c.unsend(ErrNotOpen)
 	c.event(Broke{why})
 	c.askToClose()

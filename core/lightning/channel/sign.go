@@ -60,7 +60,7 @@ func (c *Channel) Recv(m ln.Message, note []byte) {
 func (c *Channel) recvSigned(m *ln.CommitmentSigned) {
 	s := c.state(commit.Local, false, theySign)
 	s.Number++
-	k, err := c.Commit.Build(commit.Local, c.secrets.Point(s.Number), s)
+	k, err := c.secrets.Build(&c.Commit, commit.Local, c.secrets.Point(s.Number), s)
 	if err == nil {
 		err = k.Verify(m.Signature, m.HTLCSignatures)
 	}
@@ -110,7 +110,12 @@ func (c *Channel) recvRevoke(m *ln.RevokeAndAck) {
 		c.fail("revoke_and_ack: %v", err)
 		return
 	}
-	c.event(Revoked{c.theirNumber})
+	revoked := Revoked{Number: c.theirNumber, Secret: m.PerCommitmentSecret}
+	if c.Guarded {
+		s := c.state(commit.Remote, true)
+		revoked.State = &s
+	}
+	c.event(revoked)
 	c.theirNumber++
 	c.point, c.next = c.next, m.NextPerCommitmentPoint
 	c.outstanding = false
@@ -183,6 +188,9 @@ func (c *Channel) promote() (updates []ln.Message) {
 		c.ours.next++
 		c.ours.all = append(c.ours.all, h)
 		c.waitingSum -= h.Amount
+		if h.dust {
+			c.waitingDust -= h.Amount
+		}
 		updates = append(updates, c.addition(h))
 	}
 	clear(c.waiting[:n])
@@ -239,7 +247,7 @@ func (c *Channel) sign(updates []ln.Message) {
 // signatures are the same each time.
 func (c *Channel) sendSigned() {
 	s := c.state(commit.Remote, false)
-	k, err := c.Commit.Build(commit.Remote, c.next, s)
+	k, err := c.secrets.Build(&c.Commit, commit.Remote, c.next, s)
 	step.Assert(err == nil, "channel %d: the peer's commitment %d: %v", c.Index, s.Number, err)
 	m := &ln.CommitmentSigned{ChannelID: c.ID}
 	m.Signature, m.HTLCSignatures = k.Sign(c.secrets)

@@ -233,6 +233,7 @@ func (c *Channel) move(t turn) {
 		case Gone:
 			c.gone(h)
 			if !h.fulfilled() {
+				c.urgent = true // its fate goes on to others
 				c.event(Removed{h})
 			}
 		}

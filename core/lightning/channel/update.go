@@ -85,7 +85,8 @@ func (c *Channel) isDust(h *HTLC) bool {
 // DustInFlight is the sum of the HTLCs, of both sides, that the chain could not
 // enforce if the channel closed now.
 func (c *Channel) DustInFlight() (sum coinop.Amount) {
-	for _, l := range [...][]*HTLC{c.ours.all, c.theirs.all, c.waiting} {
+	sum = c.waitingDust
+	for _, l := range [...][]*HTLC{c.ours.all, c.theirs.all} {
 		for _, h := range l {
 			if h.dust && (h.Settle == nil || h.awaited) {
 				sum += h.Amount
@@ -116,9 +117,18 @@ func (c *Channel) Add(h *HTLC) error {
 		}
 		return fmt.Errorf("%w: it can send %v", ErrBalance, most)
 	}
-	h.Ours, h.Stage, h.dust = true, Added, c.isDust(h)
+	dust := c.isDust(h)
+	if dust && c.MaxDust > 0 {
+		if hangs := c.DustInFlight(); hangs+h.Amount > c.MaxDust {
+			return fmt.Errorf("%w: %v are in flight, and %v is the limit", ErrDust, hangs, c.MaxDust)
+		}
+	}
+	h.Ours, h.Stage, h.dust = true, Added, dust
 	c.waiting = append(c.waiting, h)
 	c.waitingSum += h.Amount
+	if dust {
+		c.waitingDust += h.Amount
+	}
 	return nil
 }
 
@@ -137,7 +147,8 @@ func (c *Channel) Malformed(id uint64, code uint16, sum [32]byte) {
 
 func (c *Channel) settle(id uint64, s *Settle) {
 	if h := c.theirs.find(id); h != nil && h.Stage == Committed && h.Settle == nil {
-		h.Settle, h.awaited, c.dirty = s, true, true
+		h.Settle, h.awaited = s, true
+		c.change()
 		c.saveSettle(h)
 	}
 }
