@@ -91,7 +91,7 @@ var ErrNoRail = errors.New("no rail of this purse can pay it")
 func (p *Purse) rail(to string) (*rail.Rail, string, error) {
 	scheme, payee := parties(to)
 	for _, r := range p.rails {
-		if r.Scheme() != scheme || !reaches(r, to, payee) {
+		if !r.Speaks(scheme) || !reaches(r, to, payee) {
 			continue
 		}
 		if core, native := r.Core(); native {
@@ -115,7 +115,10 @@ func reaches(r *rail.Rail, to, payee string) bool {
 func parties(uri string) (scheme, node string) {
 	uri, _, _ = strings.Cut(uri, "?")
 	scheme, node, _ = strings.Cut(uri, ":")
-	node, _, _ = strings.Cut(strings.TrimPrefix(node, "//"), "@")
+	node, _, named := strings.Cut(strings.TrimPrefix(node, "//"), "@")
+	if !named {
+		node = "" // a host alone is where the rail's own server is
+	}
 	return scheme, node
 }
 

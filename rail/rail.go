@@ -93,6 +93,16 @@ type Rail struct {
 // Scheme is the word that payment URIs of this rail begin with.
 func (r *Rail) Scheme() string { return r.scheme }
 
+// Speaks reports whether the rail pays URIs of a scheme: its own, or one that
+// its Conn lists because it names the same money.
+func (r *Rail) Speaks(scheme string) bool {
+	if scheme == r.scheme {
+		return true
+	}
+	s, ok := r.conn.(interface{ Speaks() []string })
+	return ok && slices.Contains(s.Speaks(), scheme)
+}
+
 // String is the URI the rail was opened with.
 func (r *Rail) String() string { return r.uri }
 
@@ -114,7 +124,7 @@ func As[T any](r *Rail) (T, bool) {
 // Pay pays an order. An error always has a kind; a rail that does not say gets
 // Pending, the answer that cannot lose money.
 func (r *Rail) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
-	if scheme, _, _ := strings.Cut(o.To, ":"); scheme != r.scheme {
+	if scheme, _, _ := strings.Cut(o.To, ":"); !r.Speaks(scheme) {
 		return coinop.Receipt{}, r.fail(coinop.Invalid, o, fmt.Errorf("rail %s cannot pay it", r.scheme))
 	}
 	if o.Amount == 0 || o.Amount > coinop.MaxAmount {

@@ -79,7 +79,7 @@ func (l listed) parse() (Package, error) {
 			continue // a program run by go generate
 		}
 		p.Doc = p.Doc || f.Doc.Text() != ""
-		if hasInit(f) {
+		if hasInit(f) && !ast.IsGenerated(f) {
 			p.Inits = append(p.Inits, name)
 		}
 		for _, spec := range f.Imports {

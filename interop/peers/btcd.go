@@ -106,7 +106,9 @@ func (b *Btcd) Call(method string, result any, params ...any) error {
 			return err // not written yet
 		}
 		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(pem)
+		if !roots.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("%s is not a certificate yet", b.CertFile)
+		}
 		b.client = http.Client{Timeout: patience, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots}, IdleConnTimeout: time.Second,
 		}}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,6 +89,10 @@ func (n *Lnd) Start(ctx context.Context) (err error) {
 // certificate and macaroon, serves, and follows the chain.
 func (n *Lnd) ready(ctx context.Context) error {
 	err := n.await(ctx, "it has a certificate and a macaroon", func() (err error) {
+		// lnd makes the file first and fills it then.
+		if f, err := os.Stat(n.MacaroonFile); err != nil || f.Size() == 0 {
+			return fmt.Errorf("%s is not written: %v", n.MacaroonFile, err)
+		}
 		n.Conn, err = lndrail.Dial(n.RPC, n.CertFile, n.MacaroonFile)
 		return err
 	})
@@ -186,7 +191,8 @@ const confirmations = 6
 // OpenChannel opens a channel to another lnd, whose capacity is this one's, and
 // waits until both can use it.
 func (n *Lnd) OpenChannel(ctx context.Context, to *Lnd, sat int64) (*lnrpc.ChannelPoint, error) {
-	if err := n.Connect(ctx, to.Key, to.Peer); err != nil {
+	// An end that has not seen the last block refuses, and does not say why.
+	if err := errors.Join(n.Synced(ctx), to.Synced(ctx), n.Connect(ctx, to.Key, to.Peer)); err != nil {
 		return nil, err
 	}
 	key, err := hex.DecodeString(to.Key)

@@ -219,7 +219,7 @@ func (c *payer) find(id coinop.OrderID) (*owed, error) {
 func (c *payer) terms(f *flight, to string) (*owed, error) {
 	name, ok := strings.CutPrefix(to, c.scheme+"://")
 	if !ok {
-		text := strings.ToLower(strings.TrimPrefix(to, c.scheme+":"))
+		text, _ := invoiceIn(c.scheme, to)
 		hash, err := fits(text, f.order.Amount)
 		return &owed{order: f.order.ID, amount: f.order.Amount, to: to, hash: hash}, err
 	}
@@ -397,6 +397,21 @@ func (c *payer) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, e
 	return coinop.Receipt{Order: id, Amount: o.amount, To: o.to, At: int64(c.m.Host.Now()), Proof: o.proof()}, nil
 }
 
+// Speaks makes lightning: URIs, whose invoices are the same, payable over lnd.
+func (c *payer) Speaks() []string { return []string{invoices} }
+
+const invoices = "lightning"
+
+// invoiceIn is the invoice in a payment URI.
+func invoiceIn(scheme, to string) (text string, ok bool) {
+	for _, word := range []string{scheme, invoices} {
+		if text, ok = strings.CutPrefix(to, word+":"); ok && !strings.HasPrefix(text, "//") {
+			return strings.ToLower(text), true
+		}
+	}
+	return "", false
+}
+
 // Verify checks a receipt offline.
 func (c *payer) Verify(r coinop.Receipt) error { return verify(c.scheme, r) }
 
@@ -414,11 +429,11 @@ func verify(scheme string, r coinop.Receipt) error {
 		}
 		return p.Verify(node, r.Order, r.Amount)
 	}
-	text, ok := strings.CutPrefix(to, scheme+":")
+	text, ok := invoiceIn(scheme, to)
 	if !ok {
 		return fmt.Errorf("%.100q is not paid by rail %s", to, scheme)
 	}
-	hash, err := fits(strings.ToLower(text), r.Amount)
+	hash, err := fits(text, r.Amount)
 	if err == nil && (p.Word != keys.Signature{} || sha256.Sum256(p.Preimage[:]) != hash) {
 		err = errors.New("the preimage is not the invoice's")
 	}

@@ -86,6 +86,7 @@ func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, er
 	if err := m.Connect(ctx, addr, peer); err != nil {
 		return nil, err
 	}
+	m.Host.Tell(ctx, node.Name, node.Reached{Peer: peer, Address: addr})
 	o.Peer = peer
 	return c, c.ensure(ctx, o)
 }
@@ -131,6 +132,7 @@ func start(ctx context.Context, m *engine.Machine, c node.Config) error {
 	if err := m.Host.Do(ctx, func(machine *drive.Machine) { there = machine.Core(node.Name) != nil }); err != nil || there {
 		return err
 	}
+	c.Generation = m.Start
 	n, err := node.Load(m.DB, m.Key, c)
 	if err != nil {
 		return err
@@ -143,9 +145,15 @@ func start(ctx context.Context, m *engine.Machine, c node.Config) error {
 		}
 	})
 	attach(ctx, m)
+	keepBackups(m)
+	stranded := n.Stranded()
 	if err := m.Host.Add(ctx, node.Name, n, trade.Buyer, trade.Seller); err != nil {
 		return err
 	}
+	if err := recall(ctx, m); err != nil {
+		return err
+	}
+	find(m, stranded)
 	for _, p := range m.Peers() { // they linked before the node was there
 		if p.Link != 0 {
 			m.Host.Tell(ctx, node.Name, step.Linked{Peer: p.Key.PeerName(), Link: p.Link})
