@@ -16,6 +16,7 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
 	"coinop.dev/core/step"
+	"coinop.dev/world/backup"
 	"coinop.dev/world/chain"
 	"coinop.dev/world/drive"
 	"coinop.dev/world/link"
@@ -35,6 +36,11 @@ type Options struct {
 	Log      *slog.Logger
 	Now      func() step.Time // nil: the computer's clock
 	MaxPeers int              // 0: the constant
+
+	// Start is the number of this start (world/generation); 0: nobody counts.
+	Start uint64
+	// Backup is where channels are backed up; empty: nowhere.
+	Backup backup.File
 }
 
 // A Machine is a running machine. Make one with New, then Run it.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -118,9 +118,15 @@ func (b *box) summary() node.Summary {
 // connect links the machine to an lnd.
 func (b *box) connect(n *peers.Lnd) keys.Public {
 	b.t.Helper()
+	must(b.t, b.m.Connect(b.ctx, n.Peer, b.peer(n)))
+	return b.peer(n)
+}
+
+// peer is an lnd's key.
+func (b *box) peer(n *peers.Lnd) keys.Public {
+	b.t.Helper()
 	key, err := keys.ParsePublicHex(n.Key)
 	must(b.t, err)
-	must(b.t, b.m.Connect(b.ctx, n.Peer, key))
 	return key
 }
 
@@ -157,15 +163,80 @@ func (b *box) active(n *peers.Lnd, point string) {
 	})
 }
 
+// over mines until neither end has anything of a channel left, and says how many
+// blocks that took.
+func (b *box) over(n *peers.Lnd) (blocks int) {
+	b.t.Helper()
+	until(b.t, "the channels are over", func() error {
+		p, err := n.Lightning.PendingChannels(b.ctx, &lnrpc.PendingChannelsRequest{})
+		if err != nil {
+			return err
+		}
+		l, err := n.Lightning.ListChannels(b.ctx, &lnrpc.ListChannelsRequest{})
+		if err != nil {
+			return err
+		}
+		left := len(p.PendingForceClosingChannels) + len(p.WaitingCloseChannels) + len(l.Channels)
+		if s := b.summary(); left > 0 || len(s.Channels) > 0 {
+			err = fmt.Errorf("after %d blocks lnd has %v and coinop %+v", blocks, p, s.Channels)
+			blocks++
+			return errors.Join(err, b.chain.Mine(1), b.follow(n))
+		}
+		return nil
+	})
+	return blocks
+}
+
+// follow waits until both ends have the best block, and a moment longer, for
+// what they publish upon it.
+func (b *box) follow(n *peers.Lnd) error {
+	height, err := b.chain.Height()
+	if err != nil {
+		return err
+	}
+	until(b.t, "coinop has the best block", func() error {
+		// The node hears of blocks by its channels, if it has any.
+		s := b.summary()
+		tip, _, err := b.source.Tip(b.ctx)
+		if len(s.Channels) > 0 {
+			tip = min(tip, s.Tip)
+		}
+		if err == nil && int64(tip) < height {
+			err = fmt.Errorf("it is at block %d of %d", tip, height)
+		}
+		return err
+	})
+	defer time.Sleep(100 * time.Millisecond)
+	return n.Synced(b.ctx)
+}
+
+// coins is what the machine has on the chain, in satoshi.
+func (b *box) coins() (sat int64) {
+	b.t.Helper()
+	coins, err := b.source.Coins(b.ctx, tx.P2WPKH(tx.WalletKey(b.key).Public()))
+	must(b.t, err)
+	for _, c := range coins {
+		if c.Depth > 0 {
+			sat += c.Value
+		}
+	}
+	return sat
+}
+
 func (b *box) pay(to string, amount coinop.Amount) coinop.Receipt {
 	b.t.Helper()
-	var id coinop.OrderID
-	rand.Read(id[:])
-	ctx, stop := context.WithTimeout(b.ctx, 30*time.Second)
-	defer stop()
-	r, err := b.rail.Pay(ctx, coinop.Order{ID: id, To: to, Amount: amount})
+	r, err := b.try(to, amount, 30*time.Second)
 	must(b.t, err)
 	return r
+}
+
+// try is pay, and may fail.
+func (b *box) try(to string, amount coinop.Amount, patience time.Duration) (coinop.Receipt, error) {
+	var id coinop.OrderID
+	rand.Read(id[:])
+	ctx, stop := context.WithTimeout(b.ctx, patience)
+	defer stop()
+	return b.rail.Pay(ctx, coinop.Order{ID: id, To: to, Amount: amount})
 }
 
 // bill makes an invoice of coinop's, without its scheme.
@@ -190,21 +261,27 @@ func keysend(ctx context.Context, n *peers.Lnd, to keys.Public, sat int64) error
 
 // pay follows a payment of an lnd's to its end.
 func pay(ctx context.Context, n *peers.Lnd, r *lnrpc.SendPaymentRequest) error {
+	_, err := follow(ctx, n, r)
+	return err
+}
+
+// follow is pay, and returns what became of it.
+func follow(ctx context.Context, n *peers.Lnd, r *lnrpc.SendPaymentRequest) (*lnrpc.Payment, error) {
 	r.TimeoutSeconds, r.FeeLimitMsat = 30, 1_000_000
 	s, err := n.Router.SendPaymentV2(ctx, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for {
 		p, err := s.Recv()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch p.Status {
 		case lnrpc.Payment_SUCCEEDED:
-			return nil
+			return p, nil
 		case lnrpc.Payment_FAILED:
-			return fmt.Errorf("the payment failed: %v", p.FailureReason)
+			return p, fmt.Errorf("the payment failed: %v", p.FailureReason)
 		}
 	}
 }
@@ -245,15 +322,7 @@ func TestCoinopAndLnd(t *testing.T) {
 		must(t, err)
 
 		must(t, b.m.Host.Tell(ctx, node.Name, node.Close{ID: b.summary().Channels[0].ID}))
-		must(t, btcd.MineMempool(ctx, 1, 6))
-		until(t, "the channel is over", func() error {
-			if n := len(b.summary().Channels); n != 0 {
-				btcd.Mine(1)
-				return fmt.Errorf("%+v", b.summary().Channels)
-			}
-			return nil
-		})
+		must(t, btcd.MineMempool(ctx, 1, 1))
+		b.over(lnd)
 	}
 }
-
-var _ = hex.EncodeToString

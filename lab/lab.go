@@ -39,6 +39,9 @@ const (
 
 	openTimeout  = 2 * time.Minute
 	closeTimeout = time.Minute
+	// settleTimeout is when money that is missing in the channels is not awaited
+	// any more.
+	settleTimeout = 10 * time.Second
 	// poll is how often the miner looks for work. Opening and closing wait for
 	// it; paying does not.
 	poll = 2 * time.Millisecond

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"regexp"
 	"slices"
@@ -25,12 +26,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	os.Setenv("COINOP_LAB_END", "1") // of the processes that tests start
 	os.Exit(m.Run())
 }
 
 func run(t *testing.T, o Options) (Result, uint64) {
 	t.Helper()
-	t.Setenv("COINOP_LAB_END", "1")
 	o.Fill()
 	o.Command = []string{os.Args[0]}
 	o.Dir = t.TempDir()
@@ -50,6 +51,7 @@ func run(t *testing.T, o Options) (Result, uint64) {
 func TestRunOnStores(t *testing.T) {
 	for _, store := range []string{"mem", "pebble", "bbolt"} {
 		t.Run(store, func(t *testing.T) {
+			t.Parallel()
 			r, _ := run(t, Options{Store: store, Payments: 300, Concurrency: 50})
 			switch {
 			case !r.Conserved:
@@ -72,12 +74,122 @@ func TestRunOnStores(t *testing.T) {
 }
 
 func TestOneByOne(t *testing.T) {
+	t.Parallel()
 	r, _ := run(t, Options{Payments: 50, Concurrency: 1})
 	if *r.Signatures != 2 || *r.PerRound != 1 {
 		t.Errorf("%v signatures and %v events a commit; a payment alone takes a ticket and a stamp", *r.Signatures, *r.PerRound)
 	}
 	if r.LatencyRatio == nil || r.CPURatio == nil || *r.LatencyRatio <= 1 {
 		t.Errorf("ratios %v %v", r.LatencyRatio, r.CPURatio)
+	}
+}
+
+// Over two routers everybody is counted, the routers earn what the payer lost
+// besides, and the arithmetic that nobody can do without is part of the bill.
+func TestRouters(t *testing.T) {
+	t.Parallel()
+	r, _ := run(t, Options{Rail: lightning, Hops: 3, Payments: 100, Concurrency: 50})
+	if !r.Conserved || len(r.Ends) != 4 {
+		t.Fatalf("not conserved, or ends are missing: %+v", r)
+	}
+	cpu := 0.0
+	for _, e := range r.Ends {
+		cpu += *e.CPUMs
+		if *e.CPUMs <= 0 || *e.Fsyncs <= 0 || *e.StoreBytes <= 0 || *e.IdleRSSMiB <= 0 || *e.PeakRSSMiB < *e.IdleRSSMiB {
+			t.Errorf("impossible figures: %+v", e)
+		}
+		if router := strings.HasPrefix(e.Name, "router"); router != (e.EarnedMsat != nil) || router && (*e.EarnedMsat < 1000 || *e.EarnedMsat > 1010) {
+			t.Errorf("%s earned %v msat; a satoshi and 100 ppm was asked for", e.Name, e.EarnedMsat)
+		}
+	}
+	if math.Abs(cpu-*r.CPUMs) > 1e-6 || *r.CPULimitMs <= 0 || *r.CPUShare <= 0 {
+		t.Errorf("CPU %v of %v, at least %v, share %v", cpu, *r.CPUMs, *r.CPULimitMs, *r.CPUShare)
+	}
+}
+
+func TestChannelsSideBySide(t *testing.T) {
+	t.Parallel()
+	r, _ := run(t, Options{Rail: lightning, Channels: 3, Static: true, Amount: 1000 * coinop.Sat, Payments: 100, Concurrency: 50})
+	if !r.Conserved || r.Channels != 3 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// BOLT 3 adds the fee of a transaction of its own to the dust limit of 354 sat,
+// unless the channel has anchors.
+func TestEnforceable(t *testing.T) {
+	for _, c := range []struct {
+		sat    coinop.Amount
+		static bool
+		want   bool
+	}{{353, false, false}, {354, false, true}, {354, true, false}, {532, true, true}} {
+		if o := (Options{Amount: c.sat * coinop.Sat, Static: c.static}); o.enforceable() != c.want {
+			t.Errorf("%d sat, static %v: %v", c.sat, c.static, !c.want)
+		}
+	}
+}
+
+// A payment over one channel is one key, two secrets, and two signatures; each
+// further channel is a key, three secrets and two signatures more.
+func TestLightningLimit(t *testing.T) {
+	l := Limits{SignUs: figure(1000), VerifyUs: figure(10_000), ECDHUs: figure(100_000), BaseMultUs: figure(1_000_000)}
+	for _, c := range []struct {
+		hops        int
+		enforceable bool
+		ms          float64
+	}{{1, false, 1200}, {1, true, 1222}, {2, false, 2500}, {2, true, 2544}} {
+		if got := *l.lightning(c.hops, c.enforceable); math.Abs(got-c.ms) > 1e-6 {
+			t.Errorf("%d hops, enforceable %v: %v ms, not %v", c.hops, c.enforceable, got, c.ms)
+		}
+	}
+}
+
+// Ends that are started again have their channel and pay on, and the money of
+// all processes adds up.
+func TestGrow(t *testing.T) {
+	t.Parallel()
+	o := Options{Rail: lightning, Payments: 20, Concurrency: 50, Command: []string{os.Args[0]}, Dir: t.TempDir()}
+	o.Fill()
+	var all []Growth
+	err := Grow(t.Context(), o, []int{100, 200}, func(uint64) {}, func(g Growth) error { all = append(all, g); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range all {
+		for _, e := range g.Ends {
+			if *e.RSSMiB <= 0 || e.DiskBytes <= 0 || *e.StartMs <= 0 || (i > 0) != (e.DiskGrowth != nil) {
+				t.Errorf("%+v", e)
+			}
+		}
+		if g.Past != 100*(i+1) || len(g.Ends) != 2 || *g.Pps <= 0 || *g.CPUMs <= 0 {
+			t.Errorf("%+v", g)
+		}
+	}
+	var b bytes.Buffer
+	if WriteGrowth(&b, all); len(all) != 2 || !strings.Contains(b.String(), "payee: start ms") {
+		t.Errorf("%d results:\n%s", len(all), &b)
+	}
+}
+
+func TestGrowRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		store string
+		pasts []int
+	}{"a store that forgets": {"mem", []int{1000}}, "falling": {"pebble", []int{1000, 100}}, "too near": {"pebble", []int{1000, 1020}}} {
+		o := Options{Rail: lightning, Store: c.store, Payments: 20}
+		o.Fill()
+		if err := Grow(t.Context(), o, c.pasts, nil, nil); !errors.Is(err, coinop.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestDecades(t *testing.T) {
+	if got := Decades(1000, 100_000); !slices.Equal(got, []int{1000, 10_000, 100_000}) {
+		t.Error(got)
+	}
+	if got := Decades(math.MaxInt/2, math.MaxInt); len(got) != 1 {
+		t.Error(got)
 	}
 }
 
@@ -111,7 +223,7 @@ func TestBenchLine(t *testing.T) {
 	WriteBench(&b, &Result{Rail: "oneway", Store: "pebble", Payments: 300, Concurrency: 1000, Pps: figure(20_000), Fsyncs: figure(0.01)})
 	line := b.String()
 	words := strings.Fields(line)
-	if !regexp.MustCompile(`^BenchmarkLab/rail=oneway/store=pebble/hops=1/c=1000-\d+$`).MatchString(words[0]) || words[1] != "300" || !strings.HasSuffix(line, "\n") {
+	if !regexp.MustCompile(`^BenchmarkLab/rail=oneway/store=pebble/hops=\d/c=1000-\d+$`).MatchString(words[0]) || words[1] != "300" || !strings.HasSuffix(line, "\n") {
 		t.Fatalf("%q", line)
 	}
 	if len(words)%2 != 0 || !slices.Contains(words, "ns/op") || !slices.Contains(words, "fsyncs/op") || slices.Contains(words, "p50-ns") {
@@ -139,7 +251,9 @@ func TestTable(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	for name, o := range map[string]Options{
-		"hops":     {Hops: 2},
+		"hops":     {Hops: 2}, // oneway does not route
+		"too far":  {Rail: "lightning", Hops: MaxHops + 1},
+		"channels": {Rail: "lightning", Hops: 2, Channels: 2},
 		"payments": {Payments: -1},
 		"too many": {Concurrency: MaxConcurrency + 1},
 		"amount":   {Amount: coinop.BTC},

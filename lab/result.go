@@ -136,18 +136,17 @@ func (at *stages) end(name string, i int, n float64) EndResult {
 	each := func(read func(*counts) *float64) *float64 {
 		return scaled(difference(read(after), read(before)), 1/n)
 	}
-	const mib = 1.0 / (1 << 20)
 	return EndResult{
 		Name:         name,
-		CPUMs:        scaled(each(func(c *counts) *float64 { return sum(c.User, c.Sys) }), 1e-3),
+		CPUMs:        scaled(each((*counts).cpu), 1e-3),
 		DiskBytes:    each(func(c *counts) *float64 { return whole(c.DiskBytes) }),
 		StoreBytes:   each(func(c *counts) *float64 { return c.stored(true) }),
 		Fsyncs:       each(func(c *counts) *float64 { return c.stored(false) }),
-		IdleRSSMiB:   scaled(whole(at.idle[i].RSS), mib),
-		RSSMiB:       scaled(whole(after.RSS), mib),
-		PrivateMiB:   scaled(whole(after.Private), mib),
-		PeakRSSMiB:   scaled(whole(after.Peak), mib),
-		RestedRSSMiB: scaled(whole(at.rested[i].RSS), mib),
+		IdleRSSMiB:   mib(at.idle[i].RSS),
+		RSSMiB:       mib(after.RSS),
+		PrivateMiB:   mib(after.Private),
+		PeakRSSMiB:   mib(after.Peak),
+		RestedRSSMiB: mib(at.rested[i].RSS),
 	}
 }
 
@@ -174,8 +173,11 @@ func (r *Result) total(at stages, n float64) {
 	r.WireBytes = figure(float64(sent) / n)
 }
 
+// cpu is the processor time in microseconds.
+func (c *counts) cpu() *float64 { return sum(c.User, c.Sys) }
+
 // stored is what the store says it wrote, or how often it synced.
-func (c counts) stored(bytes bool) *float64 {
+func (c *counts) stored(bytes bool) *float64 {
 	switch {
 	case c.Store == nil:
 		return nil
@@ -191,6 +193,8 @@ func whole(v *uint64) *float64 {
 	}
 	return figure(float64(*v))
 }
+
+func mib(bytes *uint64) *float64 { return scaled(whole(bytes), 1.0/(1<<20)) }
 
 func combine(a, b *float64, f func(a, b float64) float64) *float64 {
 	if a == nil || b == nil {

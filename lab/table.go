@@ -135,9 +135,11 @@ func WriteTable(w io.Writer, runs []Result) {
 	t.Flush()
 }
 
-func (l *row) text(r *Result) string {
-	if v := l.of(r); v != nil {
-		return fmt.Sprintf(l.format, *v)
+func (l *row) text(r *Result) string { return text(l.of(r), l.format) }
+
+func text(v *float64, format string) string {
+	if v == nil {
+		return "–"
 	}
-	return "–"
+	return fmt.Sprintf(format, *v)
 }

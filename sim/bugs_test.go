@@ -31,7 +31,7 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 		{"forgotten settled order, by the channel", sim.Bug{Wrap: wrapPayers(newForgetful)}, []string{"was never settled"}, "oneway"},
 		{"forgotten settled order, by the book", sim.Bug{Wrap: forgetfulBook}, []string{"the purse has paid"}, ""},
 	} {
-		for _, world := range sim.Names() {
+		for _, world := range []string{"oneway", "payword"} { // see bugs_lightning_test.go
 			if c.only != "" && c.only != world {
 				continue
 			}

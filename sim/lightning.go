@@ -45,6 +45,10 @@ type Lightning struct {
 	broken               map[string]string // channels that broke, and why
 }
 
+// sample is how many steps share one comparison of memory and disk: to load a
+// node costs as much as ten of its steps.
+const sample = 12
+
 // A party is one machine: a purse, a till and a node.
 type party struct {
 	*Machine
@@ -75,7 +79,7 @@ func NewLightning(seed uint64, f Faults, b Bug) (*Lightning, error) {
 	l := &Lightning{
 		World: NewWorld(seed, f), deals: map[coinop.OrderID]*deal{}, tags: map[string]*party{}, broken: map[string]string{},
 	}
-	l.Chain, l.Sample = NewChain(l.World), 8
+	l.Chain, l.Sample = NewChain(l.World), sample
 	l.Bug, l.Check = b, l.invariants
 	l.OnDone, l.World.Outlet = l.done, l.outlet
 	r := l.Random("shape")
@@ -193,7 +197,7 @@ func (l *Lightning) Play(orders int) error {
 		return err
 	}
 	l.Faults = weather
-	if err := l.trade(orders); err != nil {
+	if err := l.trade(orders * 2 / 3); err != nil { // each has a dozen messages and signatures
 		return err
 	}
 	return l.close()
@@ -253,6 +257,7 @@ func (l *Lightning) trade(orders int) error {
 	rough := 30 * step.Second
 	l.Weather(begin + rough)
 	l.Chain.Blocks(begin + rough)
+	l.force(begin, rough)
 	r := l.Random("load")
 	at := begin
 	for i := range orders {
@@ -268,29 +273,55 @@ func (l *Lightning) trade(orders int) error {
 		}
 	}
 	l.evil.plan(begin, rough)
-	l.force(begin + step.Time(r.Int64N(int64(rough))))
 	l.retry = begin + rough + 60*step.Second
 	if err := l.Run(begin + rough + 10*step.Second); err != nil {
 		return err
 	}
 	l.Calm()
-	calm := 130 * step.Second
-	if l.forced || !l.evil.honest() { // until every HTLC has expired and is buried
-		calm = 600 * step.Second
+	if l.forced || !l.evil.honest() {
+		if err := l.expire(); err != nil {
+			return err
+		}
+		l.evil.rest()
 	}
-	l.Chain.Blocks(l.Now + calm)
+	l.Chain.Blocks(l.Now + 130*step.Second)
 	for wait := range step.Time(3) {
-		l.At(l.Now+calm-(60-15*wait)*step.Second, l.askAgain)
+		l.At(l.Now+(70+15*wait)*step.Second, l.askAgain)
 	}
-	if err := l.Run(l.Now + calm); err != nil {
+	if err := l.Run(l.Now + 130*step.Second); err != nil {
 		return err
 	}
 	return l.settled()
 }
 
+// expire lets so many blocks pass that every HTLC has expired, and what the chain
+// had to decide is buried.
+func (l *Lightning) expire() error {
+	l.Sample *= 8
+	defer func() { l.Sample = sample }()
+	const patience, expiry, bury = 20, 18 + 40, 30
+	blocks := patience + expiry + bury
+	for _, d := range l.deals {
+		if d.kind == "keysend" {
+			blocks = patience + keysendExpiry + bury
+		}
+	}
+	for i := range step.Time(blocks) {
+		l.At(l.Now+2*i*step.Second, func() {
+			l.Chain.Mine()
+			l.Chain.tell()
+		})
+	}
+	return l.Run(l.Now + 2*step.Time(blocks)*step.Second)
+}
+
+// keysendExpiry is in how many blocks a keysend payment expires over two hops.
+const keysendExpiry = 144 + 40
+
 // force has an honest node close a channel alone, in some stories.
-func (l *Lightning) force(at step.Time) {
+func (l *Lightning) force(begin, rough step.Time) {
 	r := l.Random("force")
+	at := begin + step.Time(r.Int64N(int64(rough)))
 	if r.IntN(4) > 0 {
 		return
 	}
@@ -327,9 +358,16 @@ func (l *Lightning) deal(i int, r *rand.Rand) *deal {
 		d.to = l.charger
 	}
 	d.kind = []string{"terms", "terms", "invoice", "keysend"}[r.IntN(4)]
+	chain := l.forced || !l.evil.honest()
+	if chain && l.seed%8 > 1 && d.kind == "keysend" { // they take so long to expire
+		d.kind = "terms"
+	}
 	switch r.IntN(6) {
 	case 0, 1:
 		d.Amount = coinop.Amount(1 + r.Int64N(350_000)) // below dust
+		if chain && l.seed%4 > 1 {
+			d.Amount += 4000 * coinop.Sat
+		}
 	case 2, 3, 4:
 		d.Amount = coinop.Amount(400_000 + r.Int64N(5_000_000))
 	default:
@@ -394,6 +432,7 @@ func (l *Lightning) lend(p *party, to string, bump claim.Bump) {
 		p.lent[bump.For] = coin
 		l.Chain.Mint(coin.Point, wire.NewTxOut(coin.Value, p.config.Payout))
 	}
+	l.log("the wallet of the %s lends %d sat for %v", p.name, coin.Value, bump.For)
 	l.Tell(l.Now+1, p.Machine, to, step.Recv{From: claim.Wallet, Msg: claim.Funds{For: bump.For, Coin: coin}})
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"coinop.dev"
 	"coinop.dev/core/lightning/channel"
@@ -31,12 +32,19 @@ func (l *Lightning) answered(d *deal, out step.Outcome) {
 			d.again++
 			l.At(l.Now+step.Time(5+5*d.again)*step.Second, func() { l.ask(d) })
 		}
-		if d.to.honest && got != nil && l.evil.party != l.router { // a router may pay out of its own pocket
+		if d.to.honest && got != nil && l.enforced(d) {
 			l.Fail(fmt.Errorf("order %v of %v counts as not paid (%w), and the %s has earned %+v", d.ID, d.Amount, out.Err, d.to.name, *got))
 		}
 	default:
 		l.Fail(fmt.Errorf("order %v ends as %w", d.ID, out.Err))
 	}
+}
+
+// enforced reports whether what the payee counts as earned must be paid for. If a
+// channel ends on the chain, what is below dust goes to the miners; and a router
+// that lies may pay out of its own pocket.
+func (l *Lightning) enforced(d *deal) bool {
+	return l.evil.honest() && !l.forced || l.evil.party != l.router && d.Amount > 1_500*coinop.Sat
 }
 
 // late is how many blocks beyond its expiry an HTLC may hang in an open channel:
@@ -98,11 +106,11 @@ func (l *Lightning) settled() error {
 		got := d.to.till().by[d.ID]
 		switch {
 		case d.answer == "" && d.from.honest:
-			return fmt.Errorf("order %v (%s, %s to %s) was never answered", d.ID, d.kind, d.from.name, d.to.name)
+			return fmt.Errorf("order %v (%s, %s to %s) was never answered; at %d there hangs%s", d.ID, d.kind, d.from.name, d.to.name, l.Chain.Tip(), l.hanging())
 		case d.answer == "paid":
 			expect[d.from] -= d.Amount
 			spent[d.from] += d.Amount
-		case d.answer == "unpaid" && got != nil && d.from.honest && d.to.honest && l.evil.party != l.router:
+		case d.answer == "unpaid" && got != nil && d.from.honest && d.to.honest && l.enforced(d):
 			return fmt.Errorf("order %v counts as not paid, and the %s has earned it", d.ID, d.to.name)
 		}
 		if got != nil {
@@ -193,8 +201,8 @@ func (l *Lightning) conserved() error {
 		}
 		want, change := int64(0), int64(0)
 		for _, c := range p.node().Channels() {
-			if !l.honest(c) {
-				continue
+			if _, over := p.over[c.Index]; over && (l.forced || !l.evil.honest()) || !l.honest(c) {
+				continue // what is buried has been looked at
 			}
 			if c.Status() != channel.Closed {
 				return fmt.Errorf("a channel of the %s is %v", p.name, c.Status())
@@ -251,4 +259,17 @@ func (l *Lightning) survived() error {
 		}
 	}
 	return nil
+}
+
+// hanging lists all HTLCs, for people.
+func (l *Lightning) hanging() (text string) {
+	for _, p := range l.parties {
+		for _, c := range p.node().Channels() {
+			ours, theirs := c.HTLCs()
+			for _, h := range slices.Concat(ours, theirs) {
+				text += fmt.Sprintf("; %s, channel %d (%v): %d %v ours: %v until %d, stage %d, settle %v", p.name, c.Index, c.Status(), h.ID, h.Amount, h.Ours, h.Expiry, h.Stage, h.Settle != nil)
+			}
+		}
+	}
+	return text
 }

@@ -35,7 +35,7 @@ type adversary struct {
 	mute map[uint64]bool          // links over which nothing is said any more
 	held map[uint64][]step.Packet // what waits to be said
 	old  []*btc.MsgTx             // commitments that may be revoked by now
-	stop bool                     // the calm has come
+	over bool                     // it has become honest
 }
 
 // newAdversary makes one of the nodes of every other seed an adversary.
@@ -60,6 +60,15 @@ func (a *adversary) plan(begin, rough step.Time) {
 			a.l.At(begin+i*rough/8, a.remember)
 		}
 		a.l.At(a.from, func() { a.l.At(max(a.l.Now, begin+rough/2)+1, a.cheat) })
+	}
+}
+
+// rest ends it: the node says what its core has decided, over new connections.
+func (a *adversary) rest() {
+	a.over = true
+	clear(a.held)
+	if a.party != nil {
+		a.l.unplug(a.party.Machine)
 	}
 }
 
@@ -90,7 +99,7 @@ func (v *villain) Unwrap() drive.Core { return v.core }
 
 func (v *villain) Step(in step.Input) step.Effects {
 	fx := v.core.Step(in)
-	if v.a.l.trading && v.a.l.Now >= v.a.from {
+	if v.a.l.trading && v.a.l.Now >= v.a.from && !v.a.over {
 		var out []step.Packet
 		for _, p := range fx.Send {
 			out = append(out, v.a.twist(p)...)

@@ -14,9 +14,12 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"coinop.dev"
+	"coinop.dev/core/keys"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/trade"
 	"coinop.dev/rail"
+	"coinop.dev/world/backup"
+	"coinop.dev/world/generation"
 )
 
 // Config is a machine's TOML file. An unknown key is an error that shows its
@@ -29,6 +32,14 @@ type Config struct {
 	Chain   string `toml:"chain"`  // URI: p2p://host:port, regtest:?listen=host:port
 	Listen  string `toml:"listen"` // address for links; empty for a machine that only pays
 	HTTP    string `toml:"http"`   // address of the local API; empty for none
+	// Backup is the file that has what money in channels is restored from, with the
+	// key, if the store is lost: best on another disk. Default: channels.backup in
+	// Data.
+	Backup string `toml:"backup"`
+	// Generation is the file that counts starts, by which an old copy of the store
+	// is recognised: where it is not put back together with the store. Default:
+	// generation in Data.
+	Generation string `toml:"generation"`
 	// Mine is how often a regtest chain gets a block, such as 2s; empty for
 	// only when asked.
 	Mine   string   `toml:"mine"`
@@ -47,6 +58,10 @@ type Config struct {
 		Price coinop.Amount `toml:"price"`
 		From  string        `toml:"from"` // which device: sensor, charger
 	} `toml:"sell"`
+
+	// AcceptStale starts with a store that may be an old copy. It comes from the
+	// command line only: for one start.
+	AcceptStale bool `toml:"-"`
 }
 
 const (
@@ -76,8 +91,11 @@ func readConfig(path string) (c Config, err error) {
 	if err := c.environment(os.LookupEnv); err != nil {
 		return c, usage{err}
 	}
-	if c.Data != "" && !filepath.IsAbs(c.Data) { // it is beside the file
-		if c.Data, err = filepath.Abs(filepath.Join(filepath.Dir(path), c.Data)); err != nil {
+	for _, p := range []*string{&c.Data, &c.Backup, &c.Generation} {
+		if *p == "" || filepath.IsAbs(*p) {
+			continue
+		}
+		if *p, err = filepath.Abs(filepath.Join(filepath.Dir(path), *p)); err != nil { // it is beside the file
 			return c, fmt.Errorf("config: %w", err)
 		}
 	}
@@ -168,6 +186,25 @@ func (c *Config) items() (items []trade.Item) {
 	}
 	return items
 }
+
+func (c *Config) backup() backup.File {
+	if c.Backup != "" {
+		return backup.File(c.Backup)
+	}
+	return backup.File(filepath.Join(c.Data, "channels.backup"))
+}
+
+// counter counts the starts of the machine with a key.
+func (c *Config) counter(node keys.Public) generation.File {
+	path := c.Generation
+	if path == "" {
+		path = filepath.Join(c.Data, "generation")
+	}
+	return generation.File{Path: path, Node: node}
+}
+
+// remembers reports whether the store outlives the process.
+func (c *Config) remembers() bool { return !strings.HasPrefix(c.store(), "mem:") }
 
 func (c *Config) store() string {
 	if c.Store != "" {

@@ -99,7 +99,7 @@ func demoCommand(u *ui) *cobra.Command {
 			if o.rate < 0 || o.rate > 5000 {
 				return usage{fmt.Errorf("rate is %v; it must be 0 (the scenario's own) to 5000 payments a second", o.rate)}
 			}
-			return runDemo(cmd.Context(), u, o)
+			return newDemo(u, o).run(cmd.Context())
 		},
 	}
 	c.Flags().StringVar(&o.scenario, "scenario", "", "what is sold: sensor, charger (default sensor; over lightning, charger)")
@@ -224,22 +224,28 @@ func (s *settlement) sum() (sum int64) {
 	return sum + s.fees + s.left
 }
 
-func runDemo(ctx context.Context, u *ui, o demoOptions) (err error) {
-	dir, err := os.MkdirTemp("", "coinop-demo-")
-	if err != nil {
-		return fmt.Errorf("a place for the demo's stores: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	d := &demo{demoOptions: o, scenario: scenarios[o.scenario], u: u, dir: dir, hub: page.NewHub(), begin: time.Now(), phase: page.Opening}
+func newDemo(u *ui, o demoOptions) *demo {
+	d := &demo{demoOptions: o, scenario: scenarios[o.scenario], u: u, hub: page.NewHub(), begin: time.Now(), phase: page.Opening}
 	d.course = courses[o.rail](d)
 	if d.rate == 0 {
 		d.rate = d.usual
+		if o.rail == lnrail.Scheme {
+			d.rate = relayRate
+		}
 	}
+	return d
+}
+
+func (d *demo) run(ctx context.Context) (err error) {
+	if d.dir, err = os.MkdirTemp("", "coinop-demo-"); err != nil {
+		return fmt.Errorf("a place for the demo's stores: %w", err)
+	}
+	defer os.RemoveAll(d.dir)
 	// The machines live until the settlement is over: Ctrl-C ends the paying,
 	// not them.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	if d.node, err = regtest.Open(regtest.Options{Dir: filepath.Join(dir, "chain")}); err != nil {
+	if d.node, err = regtest.Open(regtest.Options{Dir: filepath.Join(d.dir, "chain")}); err != nil {
 		return err
 	}
 	defer d.node.Close()
@@ -258,15 +264,20 @@ func runDemo(ctx context.Context, u *ui, o demoOptions) (err error) {
 	}
 	d.setPhase(page.Paying)
 	paying, done := ctx, context.CancelFunc(func() {})
-	if o.length > 0 {
-		paying, done = context.WithTimeout(ctx, o.length)
+	if d.length > 0 {
+		paying, done = context.WithTimeout(ctx, d.length)
 	}
 	defer done()
 	watching, stopWatching := context.WithCancel(life)
 	defer stopWatching()
-	go d.watch(watching)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		d.watch(watching)
+	}()
 	err = d.pay(paying, life)
 	stopWatching()
+	<-watched // what it saw last must not come after what is settled
 	if err != nil {
 		return err
 	}
@@ -536,7 +547,11 @@ func (d *demo) note(level page.Level, text string) {
 	d.mu.Lock()
 	d.events = append(d.events, page.Event{AtMs: d.sinceMs(), Level: level, Text: text})
 	d.events = d.events[max(0, len(d.events)-page.MaxEvents):]
+	opening := d.phase == page.Opening
 	d.mu.Unlock()
+	if opening { // nothing watches yet
+		d.hub.Publish(d.picture())
+	}
 	d.u.log("demo").Info(text)
 }
 

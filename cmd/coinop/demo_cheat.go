@@ -114,7 +114,7 @@ func (d *relay) commitFraud(ctx context.Context) error {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return errors.New("payments hang in the channels; the router waits for a better moment")
+			return fmt.Errorf("%d orders are still under way; the router waits for a better moment", d.airborne())
 		}
 	}
 	if err := d.quiet(ctx); err != nil {
@@ -135,7 +135,7 @@ func (d *relay) commitFraud(ctx context.Context) error {
 		return err
 	}
 	d.mu.Lock()
-	d.early, d.cheated = nil, true
+	d.early, d.cheated, d.far.Usable = nil, true, false
 	d.relayed += far.Remote
 	d.cheat = &page.Cheat{
 		RevokedTxid: old.TxHash().String(), Owed: far.Remote.Sats(), Claimed: mine, CapacitySat: far.Capacity,
@@ -240,7 +240,7 @@ func (d *relay) reopen(ctx context.Context) error {
 		return errors.New("the router is down")
 	}
 	before := d.graph(ctx)
-	o := node.Open{Peer: d.sellerKey, Capacity: demoCapacity.Sats(), Public: true}
+	o := node.Open{Peer: d.sellerKey, Capacity: relayCapacity.Sats(), Public: true}
 	if _, err := lnrail.OpenChannel(ctx, s.machine, o); err != nil {
 		return err
 	}

@@ -28,8 +28,8 @@ func (d *demo) actions() map[string]func(context.Context) error {
 func (d *demo) toggleLink(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.down() {
-		return errors.New("a machine is down; wait until it is back")
+	if d.phase != page.Paying || d.paused || d.down() {
+		return errors.New("not all machines are paying; wait a moment")
 	}
 	d.linkDown = !d.linkDown
 	d.cut(d.linkDown)

@@ -26,12 +26,20 @@ import (
 const (
 	relayFeeBase = 100 * coinop.Msat
 	relayFeePPM  = 1000
+	// relayRate is how many payments there are in a second unless --rate says
+	// otherwise.
+	relayRate = 100
 	// relayMaxDust bounds what hangs in one channel and is too small for the
 	// chain.
 	relayMaxDust = 5_000 * coinop.Sat
-	// relayRouterFunds, in satoshi, are enough for three channels to the charger:
-	// the first, and two after cheating.
-	relayRouterFunds = 20_000_000
+	// relayCapacity of each channel is eight minutes of charging: little enough
+	// that one can see it go.
+	relayCapacity = 500_000 * coinop.Sat
+	// relayRouterFunds, in satoshi, are enough for four channels to the charger:
+	// the first, and three after cheating.
+	relayRouterFunds = 2_100_000
+	// relayFunds, in satoshi, are the car's.
+	relayFunds = 1_000_000
 	// relayDeep is how many confirmations make a channel public (BOLT 7).
 	relayDeep = 6
 )
@@ -72,7 +80,7 @@ func (d *relay) open(ctx context.Context) error {
 	for _, m := range []*demoMachine{&d.seller, &d.router} {
 		m.config.Listen = "127.0.0.1:0"
 	}
-	for m, sat := range map[*demoMachine]int64{&d.seller: 0, &d.router: relayRouterFunds, &d.buyer: demoFunds} {
+	for m, sat := range map[*demoMachine]int64{&d.seller: 0, &d.router: relayRouterFunds, &d.buyer: relayFunds} {
 		if err := d.give(m, sat); err != nil {
 			return err
 		}
@@ -94,12 +102,12 @@ func (d *relay) open(ctx context.Context) error {
 		return err
 	}
 	d.router.config.Listen = d.router.station.addr
-	d.note(page.Good, fmt.Sprintf("the router has a public channel of %v to the charger", demoCapacity))
+	d.note(page.Good, fmt.Sprintf("the router has a public channel of %v to the charger", relayCapacity))
 	d.buyer.config.Rails = []string{relayTo(d.router.station)}
 	if err := d.start(&d.buyer); err != nil {
 		return err
 	}
-	d.note(page.Good, fmt.Sprintf("the car has a channel of %v to the router, and none to the charger", demoCapacity))
+	d.note(page.Good, fmt.Sprintf("the car has a channel of %v to the router, and none to the charger", relayCapacity))
 	if err := d.known(ctx, 0); err != nil {
 		return err
 	}
@@ -109,7 +117,7 @@ func (d *relay) open(ctx context.Context) error {
 
 // relayTo is the rail of whoever has a channel to a machine.
 func relayTo(s *station) string {
-	return fmt.Sprintf("lightning://%v@%s?capacity=%dsat&public=1&max_dust=%dsat", s.key.Public(), s.addr, demoCapacity.Sats(), relayMaxDust.Sats())
+	return fmt.Sprintf("lightning://%v@%s?capacity=%dsat&public=1&max_dust=%dsat", s.key.Public(), s.addr, relayCapacity.Sats(), relayMaxDust.Sats())
 }
 
 // give makes a machine's wallet known, and puts money into it.
@@ -198,7 +206,7 @@ func (d *relay) channelOf(ctx context.Context, m *demoMachine, peer keys.Public)
 	return c, nil
 }
 
-func (d *relay) money() int64 { return demoFunds + relayRouterFunds }
+func (d *relay) money() int64 { return relayFunds + relayRouterFunds }
 
 // look asks the nodes and the chain.
 func (d *relay) look(ctx context.Context) {

@@ -43,6 +43,7 @@ type payment struct {
 func payCommand(u *ui) *cobra.Command {
 	var path string
 	p := payment{}
+	var accept bool
 	c := &cobra.Command{
 		Use: "pay <payment URI>", Short: "Pay, or buy and wait for the goods",
 		Long: "Pays over a rail of the config file, or opens the one that the URI names. With --order an interrupted payment can be\nrepeated: the same order is paid once.",
@@ -60,10 +61,12 @@ func payCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			config.AcceptStale = accept
 			return u.pay(cmd.Context(), config, p)
 		},
 	}
 	configFlag(c, &path)
+	staleFlag(c, &accept)
 	f := c.Flags()
 	f.StringVar(&p.amount, "amount", "", "how much, such as 5sat; not needed if the URI or the item says so")
 	f.StringVar(&p.order, "order", "", "order ID, 32 hex digits; with --count the first of a row")

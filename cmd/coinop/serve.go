@@ -34,6 +34,7 @@ func configFlag(c *cobra.Command, path *string) {
 
 func serveCommand(u *ui) *cobra.Command {
 	var path string
+	var accept bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Run a machine that sells, until Ctrl-C", Args: noArgs,
 		Long: "Runs the machine of a config file: it listens for buyers, is paid on its rails, and delivers. Its channels stay open\nwhen it stops; they are in its store.",
@@ -42,11 +43,18 @@ func serveCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			config.AcceptStale = accept
 			return serve(cmd.Context(), u, config)
 		},
 	}
 	configFlag(c, &path)
+	staleFlag(c, &accept)
 	return c
+}
+
+// staleFlag is of the commands that start a machine.
+func staleFlag(c *cobra.Command, accept *bool) {
+	c.Flags().BoolVar(accept, "accept-stale", false, "start although the store may be an old copy; peers close all channels")
 }
 
 func serve(ctx context.Context, u *ui, config Config) error {

@@ -15,11 +15,13 @@ import (
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/lightning/node"
 	"coinop.dev/engine"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
 	"coinop.dev/till"
 	"coinop.dev/world/chain"
+	"coinop.dev/world/generation"
 	"coinop.dev/world/store"
 
 	_ "coinop.dev/rail/all"
@@ -58,13 +60,21 @@ func openStation(ctx context.Context, c Config, source chain.Source, log *slog.L
 	if s.db, err = store.Default.Open(c.store()); err != nil {
 		return s, err
 	}
+	o := engine.Options{Key: s.key, DB: s.db, Log: log}
+	if c.remembers() {
+		if o.Start, err = s.begin(); err != nil {
+			return s, err
+		}
+		o.Backup = c.backup()
+	}
 	if s.chain == nil && c.Chain != "" {
 		if s.chain, err = chain.Default.Open(ctx, c.Chain); err != nil {
 			return s, exit{err, exitConnect}
 		}
 		s.ownsChain = true
 	}
-	s.machine = engine.New(ctx, engine.Options{Key: s.key, DB: s.db, Chain: s.chain, Log: log})
+	o.Chain = s.chain
+	s.machine = engine.New(ctx, o)
 	if s.purse, err = purse.Open(ctx, s.machine, c.limits()); err != nil {
 		return s, err
 	}
@@ -76,6 +86,25 @@ func openStation(ctx context.Context, c Config, source chain.Source, log *slog.L
 		s.addr = addr.String()
 	}
 	return s, s.openTill(ctx)
+}
+
+// begin counts the start. It fails if the store may be an old copy, unless the
+// owner accepts that: then Lightning channels are given up first.
+func (s *station) begin() (uint64, error) {
+	counter := s.counter(s.key.Public())
+	start, err := generation.Begin(s.db, counter)
+	var stale *generation.Stale
+	if !s.AcceptStale || !errors.As(err, &stale) {
+		return start, err
+	}
+	records, err := node.GiveUp(s.db, s.key)
+	if err == nil {
+		err = s.db.Commit(records)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return generation.Accept(s.db, counter, 0)
 }
 
 // openTill opens the till if the station earns. Its rails come after it, so

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"coinop.dev/rail/lnrail"
 	"coinop.dev/world/chain/regtest"
 	"coinop.dev/world/drive"
+	"coinop.dev/world/store"
 	"coinop.dev/world/store/bbolt"
 )
 
@@ -34,6 +36,7 @@ type machine struct {
 	y    *yard
 	name string
 	key  keys.Secret
+	db   store.DB
 	m    *engine.Machine
 	addr string
 	rail *rail.Rail
@@ -69,7 +72,8 @@ func (y *yard) until(what string, mine bool, ok func() bool) {
 	}
 }
 
-func (y *yard) machine(name string) *machine {
+// machine runs a node that is paid, with more in its URI.
+func (y *yard) machine(name string, more ...string) *machine {
 	key, err := keys.NewSecret(bytes.NewReader(bytes.Repeat([]byte(name), 32)))
 	y.must(err)
 	db, err := bbolt.Open(filepath.Join(y.t.TempDir(), "store"))
@@ -77,17 +81,22 @@ func (y *yard) machine(name string) *machine {
 	_, err = y.chain.Faucet(tx.P2WPKH(tx.WalletKey(key).Public()), 5_000_000)
 	y.must(err)
 	y.chain.Mine(1)
-	m := &machine{y: y, name: name, key: key}
-	m.m = engine.New(y.ctx, engine.Options{Key: key, DB: db, Chain: y.chain})
+	m := &machine{y: y, name: name, key: key, db: db, addr: "127.0.0.1:0"}
 	y.t.Cleanup(func() { m.m.Close(); db.Close() })
-	book, err := earn.Load(db, nil, nil)
-	y.must(err)
-	y.must(m.m.Host.Add(y.ctx, trade.Seller, book))
-	addr, err := m.m.Listen("127.0.0.1:0")
-	y.must(err)
-	m.addr = addr.String()
-	m.open("lightning:?delay=4&claim_depth=3&host=" + m.addr)
+	m.start(more...)
 	return m
+}
+
+// start starts the machine, for the first time or again.
+func (m *machine) start(more ...string) {
+	m.m = engine.New(m.y.ctx, engine.Options{Key: m.key, DB: m.db, Chain: m.y.chain})
+	book, err := earn.Load(m.db, nil, nil)
+	m.y.must(err)
+	m.y.must(m.m.Host.Add(m.y.ctx, trade.Seller, book))
+	addr, err := m.m.Listen(m.addr)
+	m.y.must(err)
+	m.addr = addr.String()
+	m.open("lightning:?delay=4&claim_depth=3&host=" + m.addr + strings.Join(more, ""))
 }
 
 func (m *machine) uri() string { return "lightning://" + m.key.Public().String() + "@" + m.addr }

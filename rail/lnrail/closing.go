@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/btcsuite/btcd/wire/v2"
 
@@ -11,6 +12,7 @@ import (
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/claim"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/lightning/tower"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
 )
@@ -18,16 +20,17 @@ import (
 // hands do for the node what a core cannot: read the disk in the middle of a
 // step, and lend coins of the wallet.
 type hands struct {
-	ctx context.Context
-	m   *engine.Machine
+	ctx  context.Context // until the machine stops
+	m    *engine.Machine
+	auto string // where the peer of automatic openings is found, host:port
 
 	mu   sync.Mutex
 	lent map[wire.OutPoint]tx.Coin // by what they pay the fee of
 }
 
 // attach lets the node of a machine be served.
-func attach(ctx context.Context, m *engine.Machine) {
-	h := &hands{ctx: context.WithoutCancel(ctx), m: m, lent: map[wire.OutPoint]tx.Coin{}}
+func attach(ctx context.Context, m *engine.Machine, auto string) {
+	h := &hands{ctx: untilStopped(ctx, m), m: m, auto: auto, lent: map[wire.OutPoint]tx.Coin{}}
 	m.Host.Hear(h.hear)
 	m.Host.Outlet(claim.Wallet, h.wallet)
 }
@@ -39,6 +42,14 @@ func (h *hands) hear(o step.Outcome) {
 		go h.traces(v)
 	case node.Buried:
 		go h.erase(v)
+	case node.Open:
+		go h.topUp(v)
+	}
+	switch {
+	case o.Core == tower.ClientName || o.Core == tower.ServerName:
+		logTower(h.m, o)
+	case o.Core == node.Name && o.ID == node.AutoID && o.Err != nil:
+		h.m.Log.Warn("liquidity", "err", o.Err)
 	}
 }
 
@@ -75,6 +86,24 @@ func (h *hands) erase(b node.Buried) {
 	e.Last = true
 	h.m.Host.Tell(h.ctx, node.Name, e)
 }
+
+// topUp opens a channel that the node asks for.
+func (h *hands) topUp(o node.Open) {
+	ctx, stop := context.WithTimeout(h.ctx, openingPatience)
+	defer stop()
+	err := h.m.Connect(ctx, h.auto, o.Peer)
+	if err == nil {
+		_, err = OpenChannel(ctx, h.m, o)
+	}
+	if err != nil {
+		h.m.Log.Warn("open a channel automatically", "peer", o.Peer, "err", err)
+		return
+	}
+	h.m.Log.Info("opened a channel automatically", "peer", o.Peer, "sat", o.Capacity)
+}
+
+// openingPatience is how long an automatic opening may take.
+const openingPatience = time.Minute
 
 // wallet lends a coin for a fee. The same purpose always gets the same coin, and
 // no coin has two purposes.

@@ -5,7 +5,7 @@
 //	lightning:?host=<host>:<port>                          is paid, and forwards for others
 //
 // Both ends of a machine's rails share one node; what a URI says about the node
-// counts when the first of them is opened. A payment URI is
+// (settings.go) counts when the first of them is opened. A payment URI is
 //
 //	lightning:<BOLT 11 invoice>
 //	lightning://<node>@<host>:<port>[?keysend=1]
@@ -24,14 +24,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
-	"coinop.dev/core/lightning/graph"
-	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
@@ -54,86 +51,42 @@ func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, er
 	if m.Chain == nil {
 		return nil, errors.New("a Lightning channel is funded on a chain; configure one")
 	}
-	q := rail.Query(u)
-	config, err := configure(q, m)
+	s, err := read(u, m.Key)
 	if err != nil {
 		return nil, err
 	}
-	o := node.Open{
-		Capacity: q.Amount("capacity", defaultCapacity).Sats(),
-		Push:     q.Amount("push", 0),
-		Public:   q.Int("public", 0, 0, 1) == 1,
-		Static:   q.Int("static", 0, 0, 1) == 1,
+	if s.addr == "" && s.host == "" {
+		return nil, errors.New("to be paid, say where payers find this machine: lightning:?host=<host>:<port>")
 	}
-	host := q.Text("host", "")
-	if err := q.Close(); err != nil {
-		return nil, err
-	}
-	if err := start(ctx, m, config); err != nil {
+	if err := start(ctx, m, s); err != nil {
 		return nil, err
 	}
 	c := &conn{m: m}
-	if u.User == nil && u.Host == "" {
-		if host == "" {
-			return nil, errors.New("to be paid, say where payers find this machine: lightning:?host=<host>:<port>")
-		}
-		return &earner{c, paid{rail.NewEarner(m, rail.PayToAt(Scheme, m, host), node.Name)}}, nil
+	if s.addr == "" {
+		return &earner{c, paid{rail.NewEarner(m, rail.PayToAt(Scheme, m, s.host), node.Name)}}, nil
 	}
-	peer, addr, err := engine.Address(u.User.Username() + "@" + u.Host)
-	if err != nil {
+	if err := Reach(ctx, m, s.open.Peer, s.addr); err != nil {
 		return nil, err
 	}
+	return c, c.ensure(ctx, s.open)
+}
+
+// Reach connects to a peer, and has the node remember where it was found.
+func Reach(ctx context.Context, m *engine.Machine, peer keys.Public, addr string) error {
 	if err := m.Connect(ctx, addr, peer); err != nil {
-		return nil, err
+		return err
 	}
-	m.Host.Tell(ctx, node.Name, node.Reached{Peer: peer, Address: addr})
-	o.Peer = peer
-	return c, c.ensure(ctx, o)
-}
-
-// Defaults of the URI's parameters.
-const defaultCapacity = 1_000_000 * coinop.Sat
-
-var networks = map[string]*chaincfg.Params{
-	"mainnet": &chaincfg.MainNetParams, "testnet": &chaincfg.TestNet3Params, "signet": &chaincfg.SigNetParams,
-	"regtest": &chaincfg.RegressionNetParams, "simnet": &chaincfg.SimNetParams,
-}
-
-var prefixes = map[string]string{
-	"mainnet": invoice.Mainnet, "testnet": invoice.Testnet, "signet": invoice.Signet, "regtest": invoice.Regtest, "simnet": invoice.Simnet,
-}
-
-// configure reads the node's settings.
-func configure(q *rail.Params, m *engine.Machine) (c node.Config, err error) {
-	network := q.Text("network", "regtest")
-	if networks[network] == nil {
-		return c, fmt.Errorf("parameter network: %.20q is not mainnet, testnet, signet, regtest or simnet", network)
-	}
-	c = node.Config{
-		Chain: *networks[network].GenesisHash, Network: prefixes[network], Alias: q.Text("alias", ""),
-		Policy: graph.Policy{
-			FeeBase: q.Amount("fee_base", coinop.Sat), FeePPM: uint32(q.Int("fee_ppm", 100, 0, 1_000_000)),
-			CLTVDelta: uint16(q.Int("cltv_delta", 40, 6, 2016)), Min: 1,
-		},
-		FinalCLTV:  uint32(q.Int("final_cltv", 18, 6, 2016)),
-		MaxDust:    q.Amount("max_dust", 50_000*coinop.Sat),
-		MinDepth:   int32(q.Int("min_depth", 1, 1, 144)),
-		ClaimDepth: int32(q.Int("claim_depth", 6, 1, 144)),
-		Delay:      uint16(q.Int("delay", 144, 1, 2016)),
-		FeeRate:    int64(q.Int("fee_rate", 253, 253, 100_000)),
-		Payout:     tx.P2WPKH(tx.WalletKey(m.Key).Public()),
-	}
-	return c, nil
+	return m.Host.Tell(ctx, node.Name, node.Reached{Peer: peer, Address: addr})
 }
 
 // start puts the node into the machine unless it is there.
-func start(ctx context.Context, m *engine.Machine, c node.Config) error {
+func start(ctx context.Context, m *engine.Machine, s settings) error {
 	there := false
 	if err := m.Host.Do(ctx, func(machine *drive.Machine) { there = machine.Core(node.Name) != nil }); err != nil || there {
 		return err
 	}
-	c.Generation = m.Start
-	n, err := node.Load(m.DB, m.Key, c)
+	s.node.Generation = m.Start
+	n, err := node.Load(m.DB, m.Key, s.node)
 	if err != nil {
 		return err
 	}
@@ -144,7 +97,10 @@ func start(ctx context.Context, m *engine.Machine, c node.Config) error {
 			}
 		}
 	})
-	attach(ctx, m)
+	attach(ctx, m, s.auto)
+	if err := s.guards.start(ctx, m); err != nil {
+		return err
+	}
 	keepBackups(m)
 	stranded := n.Stranded()
 	if err := m.Host.Add(ctx, node.Name, n, trade.Buyer, trade.Seller); err != nil {
@@ -154,11 +110,7 @@ func start(ctx context.Context, m *engine.Machine, c node.Config) error {
 		return err
 	}
 	find(m, stranded)
-	for _, p := range m.Peers() { // they linked before the node was there
-		if p.Link != 0 {
-			m.Host.Tell(ctx, node.Name, step.Linked{Peer: p.Key.PeerName(), Link: p.Link})
-		}
-	}
+	tellLinks(ctx, m, node.Name) // they linked before the node was there
 	return nil
 }
 
@@ -268,9 +220,11 @@ func (c *conn) ensure(ctx context.Context, o node.Open) error {
 // OpenChannel opens a channel with money of the machine's wallet. It returns
 // when the funding transaction is published.
 func OpenChannel(ctx context.Context, m *engine.Machine, o node.Open) (opened node.Opened, err error) {
-	var nonce [8]byte
-	rand.Read(nonce[:])
-	o.Tag = hex.EncodeToString(nonce[:])
+	if o.Tag == "" {
+		var nonce [8]byte
+		rand.Read(nonce[:])
+		o.Tag = hex.EncodeToString(nonce[:])
+	}
 	if o.FeeRate == 0 {
 		o.FeeRate = 253
 	}

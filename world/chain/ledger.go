@@ -126,6 +126,19 @@ func (l *Ledger) Disconnect() {
 	l.size -= b.size
 }
 
+// Block is what the ledger has of the block at a height: all of it, if whole
+// blocks are connected.
+func (l *Ledger) Block(height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
+	if tip, _ := l.Tip(); height <= l.base || height > tip {
+		return hash, nil, fmt.Errorf("%w: %d is not from %d to %d", ErrNoBlock, height, l.base+1, tip)
+	}
+	b := &l.blocks[height-l.base-1]
+	for i := range b.entries {
+		txs = append(txs, b.entries[i].tx)
+	}
+	return b.hash, txs, nil
+}
+
 // Tx returns a transaction of the chain and its depth, or nil.
 func (l *Ledger) Tx(id chainhash.Hash) (t *wire.MsgTx, depth int32) {
 	if e := l.txs[id]; e != nil {

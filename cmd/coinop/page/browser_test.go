@@ -121,6 +121,60 @@ func pretend(s float64) State {
 	return st
 }
 
+// routed is pretend over Lightning, with a router in between.
+func routed(s float64) State {
+	st := pretend(s)
+	st.Scenario, st.Rail, st.Unit, st.Source = "charger", "lightning", "mWh", "a simulated meter"
+	st.RatePerS, st.P50Ms, st.P99Ms = st.RatePerS/8, 34.2, 56.1
+	n := uint64(s * 100)
+	st.Payments, st.Delivered, st.PriceMsat, st.PaidMsat = n, 20*n, 500, 10_000*n
+	fees := 110 * n
+	st.CapacityMsat, st.LeftMsat, st.AtRiskBuyerMsat, st.AtRiskSellerMsat = 500_000_000, 500_000_000-st.PaidMsat-fees, 40_000, 0
+	st.Buyer.Name, st.Buyer.OnchainSat, st.Buyer.ChannelMsat = "car", 499_847, st.LeftMsat
+	st.Seller.Name, st.Seller.OnchainSat, st.Seller.ChannelMsat, st.Seller.Kills = "charger", 0, st.PaidMsat, 0
+	st.Chain.StartSat = 3_100_000
+	st.Route = &Route{
+		Router:   Machine{Name: "router", State: Running, NodeKey: "02e6ce93de1456d9d6680eccf8", OnchainSat: 1_599_847, ChannelMsat: 500_000_000 + fees},
+		Near:     Channel{SCID: "105x1x0", CapacityMsat: 500_000_000, NearMsat: st.LeftMsat, FarMsat: st.PaidMsat + fees, HTLCs: 4, Usable: true, Depth: 14, FundingTxid: st.Chain.FundingTxid},
+		Far:      Channel{SCID: "103x1x0", CapacityMsat: 500_000_000, NearMsat: 500_000_000 - st.PaidMsat, FarMsat: st.PaidMsat, HTLCs: 3, Usable: true, Depth: 16, FundingTxid: strings.Repeat("1b0a93de", 8)},
+		FeesMsat: fees, FeeBaseMsat: 100, FeePPM: 1000, MaxDustMsat: 5_000_000, Liquidity: "can send 438123 sat and receive 432000 sat now",
+	}
+	st.Events = []Event{
+		{196, Good, "the router has a public channel of 500000 sat to the charger"}, {296, Good, "the car has a channel of 500000 sat to the router, and none to the charger"},
+		{684, Good, "the car has heard of the router's channel: it knows a way to the charger"},
+	}
+	for i := range st.Readings {
+		st.Readings[i].Name, st.Readings[i].Value, st.Readings[i].PaidMsat = "meter (simulated)", fmt.Sprintf("%.3f Wh at 7412 W", s+float64(i)/50), 10_000
+	}
+	return st
+}
+
+func punished(s float64) State {
+	st := routed(s)
+	st.Route.Cheat = &Cheat{
+		RevokedTxid: strings.Repeat("7d72c653", 8), PenaltyTxid: strings.Repeat("c426988d", 8), CapacitySat: 500_000, Owed: 31_415, Claimed: 499_056,
+		SellerSat: 498_933, FeesSat: 737, LeftSat: 330,
+	}
+	st.Seller.OnchainSat = 498_933
+	st.Events = append(st.Events, Event{31000, Warn, "the router publishes a commitment it has revoked: by it the 31415 sat it has passed on are its own"}, Event{31200, Good, "the charger has seen it, and takes everything by penalty"})
+	return st
+}
+
+func routedEnd(s State) State {
+	yes := true
+	s.Phase, s.RatePerS, s.ElapsedS, s.AtRiskBuyerMsat = Settled, 0, s.ElapsedS+1, 0
+	s.Chain.CloseTxid, s.Route.Near.CloseTxid, s.Route.Far.CloseTxid = strings.Repeat("b0d45e11", 8), strings.Repeat("b0d45e11", 8), strings.Repeat("a9d45e77", 8)
+	s.Chain.FeesSat, s.Chain.Conserved = 697, &yes
+	if s.Route.Cheat != nil {
+		s.Route.LeftSat = s.Route.Cheat.LeftSat
+	}
+	s.Seller.OnchainSat += int64(s.PaidMsat / 1000)
+	s.Buyer.OnchainSat += int64(s.LeftMsat / 1000)
+	s.Route.Router.OnchainSat = s.Chain.StartSat - s.Seller.OnchainSat - s.Buyer.OnchainSat - s.Chain.FeesSat - s.Route.LeftSat
+	s.Route.Near.HTLCs, s.Route.Far.HTLCs = 0, 0
+	return s
+}
+
 func settled() State {
 	yes := true
 	s := pretend(75)
@@ -191,6 +245,14 @@ func TestPictures(t *testing.T) {
 	unlinked.Link, unlinked.RatePerS = Down, 0
 	opening := State{Scenario: "charger", Rail: "payword", Phase: Opening, ElapsedS: 0.4, Unit: "Wh", Source: "a simulated meter", PriceMsat: 1500, CapacityMsat: 10_000_000, LeftMsat: 10_000_000, Link: Up,
 		Buyer: Machine{Name: "Car", State: Running, NodeKey: "02a4c19e7781d5b60eee0f7c1d", OnchainSat: 5_000_000}, Seller: Machine{Name: "Charger", State: Running, NodeKey: "03ee5f1a90bb1277c4d8ab3344"}, Chain: Chain{Height: 101}}
+	killedRouter := routed(57)
+	killedRouter.Link, killedRouter.RatePerS = Down, 0
+	killedRouter.Route.Router.State, killedRouter.Route.Router.Kills = Killed, 1
+	cheating := punished(57)
+	cheating.Route.Cheat.PenaltyTxid, cheating.Route.Far.Usable, cheating.RatePerS = "", false, 0
+	routedOpening := routed(0.4)
+	routedOpening.Phase, routedOpening.RatePerS, routedOpening.Payments, routedOpening.Readings, routedOpening.Events = Opening, 0, 0, nil, nil
+	routedOpening.Route.Near, routedOpening.Route.Far, routedOpening.Route.Liquidity, routedOpening.Chain.FundingTxid = Channel{}, Channel{}, "", ""
 	for _, p := range []struct {
 		name          string
 		width, height int64
@@ -208,7 +270,21 @@ func TestPictures(t *testing.T) {
 		{"settled-dark", 1280, 900, "dark", settled()},
 		{"settled-phone", 375, 812, "dark", settled()},
 		{"opening", 1280, 900, "light", opening},
+		{"lightning", 1280, 900, "light", routed(57)},
+		{"lightning-dark", 1280, 900, "dark", routed(57)},
+		{"lightning-tablet", 800, 1000, "light", routed(57)},
+		{"lightning-phone", 375, 812, "light", routed(57)},
+		{"lightning-killed", 1280, 900, "light", killedRouter},
+		{"lightning-cheat", 1280, 900, "light", cheating},
+		{"lightning-punished", 1280, 900, "dark", punished(57)},
+		{"lightning-punished-phone", 375, 812, "dark", punished(57)},
+		{"lightning-settled", 1280, 900, "light", routedEnd(punished(57))},
+		{"lightning-settled-phone", 375, 812, "dark", routedEnd(routed(57))},
+		{"lightning-opening", 1280, 900, "light", routedOpening},
 	} {
+		if only := os.Getenv("PAGE_PICTURES_OF"); !strings.HasPrefix(p.name, only) {
+			continue
+		}
 		scheme := chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 			_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: p.scheme}}})
@@ -216,6 +292,9 @@ func TestPictures(t *testing.T) {
 		})
 		h := NewHub()
 		server := serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-seller": nil, "mine": nil, "reorg": nil})
+		if p.state.Route != nil {
+			server = serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-router": nil, "kill-seller": nil, "mine": nil, "reorg": nil, "cheat": nil})
+		}
 		for s := 0.25; s < p.state.ElapsedS-1; s += 0.25 {
 			h.Publish(pretend(s))
 		}

@@ -32,12 +32,17 @@ function child(parent, tag, text, className) {
   return el;
 }
 
+const named = (s, who) => s[who].name || who;
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 // ---- one state onto the page ----
 
 function draw() {
   const s = state;
   if (!s) { drawStatus(); return; }
   document.body.dataset.phase = s.phase;
+  document.body.dataset.rail = s.rail;
+  drawParts(s);
   document.title = s.phase === 'paying' ? `${rate(s.rate_per_s)}/s · coinop demo` : `${s.phase} · coinop demo`;
   set('what', `${s.scenario} over ${s.rail}, on this computer`);
   set('elapsed', clock(s.elapsed_s));
@@ -48,26 +53,36 @@ function draw() {
     li.classList.toggle('done', i < at || s.phase === 'settled');
     if (i === at) li.setAttribute('aria-current', 'step'); else li.removeAttribute('aria-current');
   });
-  drawTape(s); drawStage(s); drawTotals(s); drawChain(s); drawLog(s); drawSettlement(s); drawButtons(s); drawStatus();
+  drawTape(s); drawStage(s); drawTotals(s); drawChain(s); drawCheat(s); drawLog(s); drawSettlement(s); drawButtons(s); drawStatus();
 }
 
+// drawParts shows what a demo over lightning has besides.
+function drawParts(s) {
+  if (($('stage').dataset.hops === '2') === !!s.route) return;
+  $('stage').dataset.hops = s.route ? '2' : '1';
+  for (const el of document.querySelectorAll('[data-route]')) el.hidden = !s.route;
+  if (s.route) $('direct').append($('goods')); else $('money').after($('goods'));
+}
+
+// machines are those on the stage, with their ids.
+const machines = (s) => [['buyer', s.buyer], ...(s.route ? [['router', s.route.router]] : []), ['seller', s.seller]];
+
 const flowing = (s) => s.phase === 'paying' && s.link === 'up' && s.rate_per_s > 0 && connected &&
-  s.buyer.state === 'running' && s.seller.state === 'running';
+  machines(s).every(([, m]) => m.state === 'running');
 
 function drawStage(s) {
   $('stage').dataset.link = s.link;
   $('stage').dataset.flow = flowing(s) ? 'on' : 'off';
-  for (const who of ['buyer', 'seller']) {
-    const m = s[who];
+  for (const [who, m] of machines(s)) {
     $(who).dataset.state = m.state;
-    set(`${who}-name`, m.name || who);
+    set(`${who}-name`, s.route ? capital(m.name) : m.name || who);
     set(`${who}-state`, m.state === 'killed' ? `killed (${m.kills}×)` : m.state + (m.kills ? ` · killed ${m.kills}×` : ''));
     set(`${who}-onchain`, `${group(m.onchain_sat)} sat`);
-    set(`${who}-channel`, money(m.channel_msat));
+    set(`${who}-channel`, s.route ? `${sats(m.channel_msat)} sat` : money(m.channel_msat));
     set(`${who}-key`, short(m.node_key));
   }
   const last = tape.lines[0];
-  const screen = (who, text) => set(`${who}-screen`, s[who].state === 'running' ? text : s[who].state === 'killed' ? 'no power' : 'reading store');
+  const screen = (who, text, m = s[who]) => set(`${who}-screen`, m.state === 'running' ? text : m.state === 'killed' ? 'no power' : 'reading store');
   screen('buyer', money(s.price_msat));
   set('buyer-sub', `per ${single(s.unit)}`);
   screen('seller', last ? last.value : '–');
@@ -78,6 +93,7 @@ function drawStage(s) {
   set('rate-is', over ? 'payments, one closing transaction' : 'payments a second');
   set('coin-is', `= ${plural(perToken(s.rate_per_s), 'payment')}`);
   set('parcel-is', `= the ${s.unit} they buy`);
+  if (s.route) { drawRoute(s, screen, over); return; }
   const paid = s.capacity_msat ? (s.capacity_msat - s.left_msat) / s.capacity_msat : 0;
   vary($('tank').firstElementChild, '--paid', `${Math.min(100, paid * 100)}%`);
   $('tank').setAttribute('aria-label', `Channel of ${money(s.capacity_msat)}: ${money(s.left_msat)} left, ${money(s.paid_msat)} paid`);
@@ -86,23 +102,40 @@ function drawStage(s) {
   set('tank-paid', `${money(s.paid_msat)} paid`);
 }
 
+function drawRoute(s, screen, over) {
+  const r = s.route;
+  screen('router', `${money(r.fee_base_msat)}`, r.router);
+  set('router-sub', `and ${r.fee_ppm / 10000}% of it`);
+  set('rate-is', over ? 'payments, through one router' : 'payments a second');
+  set('buyer-channel-is', 'in channel');
+  set('seller-channel-is', 'in channel');
+  set('fees', money(r.fees_msat));
+  set('liquidity', over ? 'is paid out, on the chain' : r.liquidity || 'has no channel yet');
+  for (const [id, c, left, right] of [['tank', r.near, s.buyer.name, r.router.name], ['far', r.far, r.router.name, s.seller.name]]) {
+    vary($(id).firstElementChild, '--paid', `${c.capacity_msat ? (100 * c.far_msat) / c.capacity_msat : 0}%`);
+    const hanging = over ? 'closed' : c.htlcs ? `${c.htlcs} in flight` : c.usable ? 'nothing in flight' : 'not usable';
+    $(id).setAttribute('aria-label', `Channel of ${money(c.capacity_msat)}: ${left} has ${money(c.near_msat)}, ${right} ${money(c.far_msat)}; ${hanging}`);
+    const tank = id === 'tank' ? 'tank' : 'far';
+    set(`${tank}-left`, `${left} ${sats(c.near_msat)}`);
+    set(`${tank}-all`, c.capacity_msat ? `${sats(c.capacity_msat)} sat · ${hanging}` : 'no channel yet');
+    set(`${tank}-paid`, `${right} ${sats(c.far_msat)}`);
+  }
+}
+
 let riskScale = 0;
 function drawTotals(s) {
   set('payments', group(s.payments));
-  set('payments-sub', s.phase === 'settled' ? 'in 2 chain transactions' : s.payments > 0 ? `${rate(s.payments / s.elapsed_s)}/s on average` : '\u00a0');
+  set('payments-sub', s.phase === 'settled' ? (s.route ? 'over two channels' : 'in 2 chain transactions') : s.payments > 0 ? `${rate(s.payments / s.elapsed_s)}/s on average` : '\u00a0');
   set('paid', sats(s.paid_msat));
   set('paid-frac', frac(s.paid_msat));
   set('price', `${money(s.price_msat)} per ${single(s.unit)}`);
   set('delivered', group(s.delivered_units));
   set('unit', s.unit);
   set('source', s.source ? `from ${s.source}` : '\u00a0');
-  const [b, r] = [s.at_risk_buyer_msat, s.at_risk_seller_msat];
-  riskScale = Math.max(riskScale, 4 * s.price_msat, b, r);
-  vary($('risk'), '--b', `${riskScale ? (50 * b) / riskScale : 0}%`);
-  vary($('risk'), '--s', `${riskScale ? (50 * r) / riskScale : 0}%`);
-  $('risk').setAttribute('aria-label', `Buyer risks ${money(b)}, seller risks ${money(r)}`);
-  set('risk-b', money(b));
-  set('risk-s', money(r));
+  set('risk-is', s.route ? 'Dust in flight' : 'At risk right now');
+  set('risk-b-is', s.route ? 'now' : named(s, 'buyer'));
+  set('risk-s-is', s.route ? 'limit a channel' : named(s, 'seller'));
+  if (s.route) drawDust(s); else drawRisk(s);
   for (const p of ['p50', 'p99']) {
     const n = s[`${p}_ms`];
     set(p, ms(n));
@@ -112,10 +145,35 @@ function drawTotals(s) {
   }
 }
 
+// drawDust: what hangs in the router's channels and is too small for the chain
+// is a promise only; each channel has a limit for it.
+function drawDust(s) {
+  const [now, most] = [s.at_risk_buyer_msat, s.route.max_dust_msat];
+  vary($('risk'), '--b', `${most ? Math.min(100, (100 * now) / most) : 0}%`);
+  vary($('risk'), '--s', '0%');
+  $('risk').setAttribute('aria-label', `${money(now)} of dust in flight, of at most ${money(most)} in a channel`);
+  set('risk-b', money(now));
+  set('risk-s', money(most));
+}
+
+function drawRisk(s) {
+  const [b, r] = [s.at_risk_buyer_msat, s.at_risk_seller_msat];
+  riskScale = Math.max(riskScale, 4 * s.price_msat, b, r);
+  vary($('risk'), '--b', `${riskScale ? (50 * b) / riskScale : 0}%`);
+  vary($('risk'), '--s', `${riskScale ? (50 * r) / riskScale : 0}%`);
+  $('risk').setAttribute('aria-label', `Buyer risks ${money(b)}, seller risks ${money(r)}`);
+  set('risk-b', money(b));
+  set('risk-s', money(r));
+}
+
 function drawChain(s) {
   const c = s.chain, deep = c.funding_depth_blocks;
   set('tip', `height ${group(c.height)}${c.tip ? ` · tip …${c.tip.slice(-12)}` : ''}`);
-  set('fund-note', !c.funding_txid ? 'not yet' : deep > 0 ? `${money(s.capacity_msat)}, ${blocks(deep)} deep` : `${money(s.capacity_msat)}, in no block now`);
+  const held = s.route ? `${money(s.capacity_msat)} each` : money(s.capacity_msat);
+  set('fund-note', !c.funding_txid ? 'not yet' : deep > 0 ? `${held}, ${blocks(deep)} deep` : `${held}, in no block now`);
+  set('fund-is', s.route ? 'Funding outputs' : 'Funding output');
+  set('chan-is', s.route ? 'Two channels' : 'Channel');
+  set('close-is', s.route ? 'Closing transactions' : 'Closing transaction');
   $('c-fund').classList.toggle('on', deep > 0);
   const row = $('blocks'), show = Math.min(deep, 16);
   while (row.childElementCount > show) row.lastChild.remove();
@@ -127,6 +185,25 @@ function drawChain(s) {
   $('c-close').classList.toggle('on', !!c.close_txid);
   txid('fund-txid', c.funding_txid);
   txid('close-txid', c.close_txid);
+  txid('fund2-txid', s.route?.far.funding_txid ?? '');
+  txid('close2-txid', s.route?.far.close_txid ?? '');
+}
+
+// drawCheat tells what the router's old commitment has cost it.
+function drawCheat(s) {
+  const c = s.route?.cheat;
+  $('cheat').hidden = !c;
+  if (!c) return;
+  const caught = !!c.penalty_txid;
+  set('cheat-title', caught ? 'The router has cheated, and lost' : 'The router cheats');
+  set('cheat-claim', `By this old state the router has ${group(c.claimed_sat)} sat, and the ${s.seller.name} not the ${group(c.owed_sat)} sat it was paid.`);
+  set('cheat-penalty', caught ? `The ${s.seller.name} holds the secret by which that state was revoked, and takes what the router has by it.` : `The ${s.seller.name} looks at the chain…`);
+  set('cheat-spoils', caught ? `${capital(s.seller.name)} ${group(c.seller_sat)} sat, router ${group(c.router_sat)} sat of ${group(c.capacity_sat)} sat.` : 'not decided yet');
+  set('cheat-rest', caught ? `Fees ${group(c.fees_sat)} sat${c.left_sat ? `; ${group(c.left_sat)} sat in anchors that nobody has taken` : ''}.` : '');
+  $('c-penalty').classList.toggle('on', caught);
+  $('c-spoils').classList.toggle('on', caught);
+  txid('revoked-txid', c.revoked_txid);
+  txid('penalty-txid', c.penalty_txid);
 }
 
 function txid(id, hex) {
@@ -174,7 +251,15 @@ function drawSettlement(s) {
   const panel = $('settlement'), c = s.chain;
   panel.hidden = s.phase !== 'settled';
   if (panel.hidden) return;
-  const together = s.buyer.onchain_sat + s.seller.onchain_sat + c.fees_sat;
+  const left = s.route?.left_sat ?? 0;
+  const together = machines(s).reduce((sum, [, m]) => sum + m.onchain_sat, 0) + c.fees_sat + left;
+  set('s-buyer-is', capital(named(s, 'buyer')));
+  set('s-seller-is', capital(named(s, 'seller')));
+  set('s-router', `${group(s.route?.router.onchain_sat ?? 0)} sat`);
+  $('s-left').hidden = $('s-left-label').hidden = !left;
+  set('s-left', `${group(left)} sat`);
+  set('s-txid2', s.route?.far.close_txid ?? '');
+  $('s-txid2').dataset.full = s.route?.far.close_txid ?? '';
   set('s-payments', group(s.payments));
   set('s-delivered', `${group(s.delivered_units)} ${s.unit}`);
   set('s-paid', `${sats(s.paid_msat)}${frac(s.paid_msat)} sat`);
@@ -197,6 +282,9 @@ function sentence(s) {
   if (ended) return ['The demo has ended. Start it again with coinop demo: this page will follow.', 'wait'];
   if (!connected || !s) return [s ? 'Connection to the demo lost; trying again. These are its last numbers.' : 'Connecting to the demo…', 'wait'];
   const risk = money(Math.max(s.at_risk_buyer_msat, s.at_risk_seller_msat));
+  if (s.phase === 'opening' && s.route) return [s.route.near.capacity_msat ? 'Both channels are funded. A public one is announced when it is six blocks deep.' : 'The router and the car lock their money in funding outputs on the chain.', 'wait'];
+  if (s.phase === 'closing' && s.route) return ['Closing: in each channel both sign one last transaction.', 'wait'];
+  if (s.phase === 'settled' && s.route && s.chain.conserved) return ['Settled: both closing transactions are mined, and all three balances were read back from the chain.', 'ok'];
   switch (s.phase) {
     case 'opening': return [s.chain.funding_txid ? 'The funding transaction waits for its blocks. Then paying begins.' : 'The buyer locks its money in a funding output on the chain.', 'wait'];
     case 'closing': return ['Closing: the last ticket becomes the closing transaction.', 'wait'];
@@ -205,13 +293,19 @@ function sentence(s) {
       : ['Settled: the closing transaction is mined, and both balances were read back from the chain.', 'ok'];
     case 'stopped': return ['Stopped before settling. The tickets are in the machines’ stores and stay valid.', 'warn'];
   }
-  for (const [who, other] of [['buyer', 'seller'], ['seller', 'buyer']]) {
-    if (s[who].state === 'killed') return [`The ${who} is killed. The ${other} waits; every signed ticket is in a store, nothing is lost.`, 'warn'];
-    if (s[who].state === 'restarting') return [`The ${who} restarts: it reads its store and goes on where it stopped.`, 'wait'];
+  for (const [who, m] of machines(s)) {
+    const others = machines(s).filter(([id]) => id !== who).map(([id, o]) => `the ${o.name || id}`).join(' and ');
+    const name = m.name || who;
+    if (m.state === 'killed') return [`The ${name} is killed. ${capital(others)} wait${s.route ? '' : 's'}; ${s.route ? 'all that is signed' : 'every signed ticket'} is in a store, nothing is lost.`, 'warn'];
+    if (m.state === 'restarting') return [`The ${name} restarts: it reads its store and goes on where it stopped.`, 'wait'];
   }
-  if (s.link === 'down') return [`Link down: the seller waits, nothing is lost. At stake is ${risk}.`, 'warn'];
+  if (s.link === 'down' && s.route) return [`The link between car and router is down: payments wait, nothing is lost.`, 'warn'];
+  if (s.link === 'down') return [`Link down: the ${named(s, 'seller')} waits, nothing is lost. At stake is ${risk}.`, 'warn'];
+  if (s.route?.cheat && !s.route.cheat.penalty_txid) return ['The router has published a commitment that it had revoked. Whoever sees it may take everything.', 'warn'];
+  if (s.route?.cheat && !s.route.far.usable) return [`The ${s.seller.name} has taken everything. The router must fund a new channel.`, 'warn'];
   if (s.chain.funding_txid && s.chain.funding_depth_blocks < 1) return ['Reorg: the funding is in no block now. It waits to be mined again.', 'warn'];
   if (s.rate_per_s === 0) return ['Connected; the next payment is about to start.', 'wait'];
+  if (s.route) return ['Paying. The router sees an onion, an amount and the next hop: not who pays, nor what for, nor whether it goes further.', 'ok'];
   return [`Paying. Each ${s.unit === 'readings' ? 'reading' : 'slice of energy'} is handed over when it is paid, so neither side ever risks more than a few.`, 'ok'];
 }
 
@@ -224,10 +318,11 @@ function drawStatus() {
 // ---- coins ----
 
 // perToken is how many payments one coin stands for: 1, 2, 5, 10, 20 … so that
-// at most a dozen coins start each second (half of that on a phone).
+// at most a dozen coins start each second (half of that on a phone, and four if
+// they are wrapped).
 const narrow = matchMedia('(max-width: 560px)');
 function perToken(r) {
-  const most = narrow.matches ? 6 : 12;
+  const most = state?.route ? 4 : narrow.matches ? 6 : 12;
   for (let unit = 1; ; unit *= 10) {
     for (const k of [1, 2, 5]) if (r / (unit * k) <= most) return unit * k;
   }
@@ -240,13 +335,14 @@ function mint() {
   if (!state || calm.matches || document.hidden || !flowing(state)) { owed = 0; return; }
   owed += (state.rate_per_s / perToken(state.rate_per_s)) * dt;
   for (; owed >= 1; owed--) {
-    for (const [lane, kind] of [['money', 'coin'], ['goods', 'parcel']]) {
+    const hops = state.route ? [['money', 'coin onion whole'], ['money-far', 'coin onion']] : [['money', 'coin']];
+    for (const [lane, kind] of [...hops, ['goods', 'parcel']]) {
       const token = child($(lane), 'i', undefined, kind);
-      if (kind === 'coin') vary(token, 'margin-top', `${(Math.random() - 0.5) * 10}px`);
+      if (kind !== 'parcel') vary(token, 'margin-top', `${(Math.random() - 0.5) * 10}px`);
       token.addEventListener('animationend', () => token.remove());
     }
   }
-  for (const lane of ['money', 'goods']) while ($(lane).childElementCount > 60) $(lane).firstChild.remove();
+  for (const lane of ['money', 'money-far', 'goods']) while ($(lane).childElementCount > 60) $(lane).firstChild.remove();
 }
 setInterval(mint, 40);
 
@@ -310,6 +406,8 @@ function drawButtons(s) {
     b.disabled = over;
     b.setAttribute('aria-busy', pushed.has(name));
   }
+  for (const el of document.querySelectorAll('[data-name]')) el.textContent = named(s, el.dataset.name);
+  if (s.route) set('seller-hint', 'It restarts and knows which orders are paid.');
   const down = s.link === 'down';
   set('link-label', down ? 'Restore the link' : 'Cut the link');
   set('link-hint', `Paying ${down ? '' : 'stops, then '}goes on where it stopped.`);

@@ -131,12 +131,13 @@ type HTLC struct {
 }
 
 // A Settle is how an HTLC ends: by its preimage, by a reason that only the
-// origin can read, or by a hop that could not read its onion.
+// origin can read, by a hop that could not read its onion, or by the chain.
 type Settle struct {
 	Preimage *[32]byte
 	Reason   []byte
 	Code     uint16 // of update_fail_malformed_htlc
 	OnionSum [32]byte
+	Chain    bool // it timed out on the chain
 }
 
 // fulfilled reports whether the money has moved.
@@ -168,7 +169,7 @@ type Channel struct {
 	waiting      []*HTLC // ours, not in the list yet
 	waitingSum   coinop.Amount
 	waitingDust  coinop.Amount // the part of it that is dust
-	feeWaiting   int64 // a rate we want, 0 if none
+	feeWaiting   int64         // a rate we want, 0 if none
 
 	// The funding and what names it.
 	funding              *wire.MsgTx // the opener's, until it is deep
@@ -315,7 +316,7 @@ func (c *Channel) Unlinked() {
 	for _, h := range c.ours.all {
 		if h.Stage == Removing {
 			h.Stage = Committed
-			if !h.fulfilled() { // a preimage stays one, whoever forgets that it was said
+			if !h.fulfilled() && !h.Settle.Chain { // a preimage stays one, whoever forgets that it was said
 				h.Settle = nil
 			}
 		}

@@ -314,19 +314,15 @@ func (c *Channel) Final() Final {
 // Resolve notes what became of an HTLC of ours on the chain: paid, by a
 // preimage, or never. It is final.
 func (c *Channel) Resolve(h *HTLC, preimage *[32]byte) {
-	h.Settle = &Settle{Preimage: preimage}
-	if preimage == nil {
-		h.Settle.Reason = onChain
-	}
+	h.Settle = &Settle{Preimage: preimage, Chain: preimage == nil}
 	c.saveSettle(h)
 }
 
-// onChain is the reason of an HTLC that the chain has timed out; no node writes
-// one that short.
-var onChain = []byte{0}
-
-// Decided reports whether the fate of an HTLC in a closed channel is known.
-func (c *Channel) Decided(h *HTLC) bool { return h.Settle != nil && c.status >= Failed }
+// Decided reports whether the fate of an HTLC of ours in a closed channel is
+// known. One that the peer has failed, and not revoked, is as open as before.
+func (c *Channel) Decided(h *HTLC) bool {
+	return c.status >= Failed && h.Settle != nil && (h.Settle.Preimage != nil || h.Settle.Chain)
+}
 
 // Commitment is our commitment transaction, signed by both. Publishing it closes
 // the channel.

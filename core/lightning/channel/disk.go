@@ -149,12 +149,15 @@ const (
 	endFulfilled = iota
 	endFailed
 	endMalformed
+	endOnChain
 )
 
 func (s *Settle) record() []byte {
 	switch {
 	case s.Preimage != nil:
 		return append([]byte{endFulfilled}, s.Preimage[:]...)
+	case s.Chain:
+		return []byte{endOnChain}
 	case s.Code != 0:
 		return append([]byte{endMalformed, byte(s.Code >> 8), byte(s.Code)}, s.OnionSum[:]...)
 	default:
@@ -171,6 +174,8 @@ func readSettle(value []byte) (*Settle, error) {
 	case endMalformed:
 		s.Code = r.U16()
 		r.Fill(s.OnionSum[:])
+	case endOnChain:
+		s.Chain = true
 	default:
 		s.Reason = slices.Clone(r.Take(r.Len()))
 	}
@@ -473,7 +478,7 @@ func (c *Channel) Durable() (records []step.Record) {
 		if h.Stage == Added {
 			continue
 		}
-		if h.Settle != nil && (h.Stage != Removing || h.fulfilled()) {
+		if h.Settle != nil && (h.Stage != Removing || h.fulfilled() || h.Settle.Chain) {
 			put(h.key(keySettle), h.Settle.record())
 		}
 	}

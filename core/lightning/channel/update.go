@@ -235,9 +235,8 @@ func (c *Channel) recvFail(m *ln.UpdateFailHTLC) {
 	case h == nil:
 	case len(m.Reason) > MaxReason:
 		c.fail("update_fail_htlc for %d has a reason of %d bytes; the limit is %d", m.ID, len(m.Reason), MaxReason)
-	case h.fulfilled():
-		c.fail("update_fail_htlc for %d, which was fulfilled", m.ID)
 	default:
+		c.unsettle(h)
 		h.Stage, h.Settle = Removing, &Settle{Reason: m.Reason}
 	}
 }
@@ -251,10 +250,19 @@ func (c *Channel) recvMalformed(m *ln.UpdateFailMalformedHTLC) {
 	case h == nil:
 	case m.FailureCode&badOnion == 0:
 		c.fail("update_fail_malformed_htlc for %d has failure code %#x, without the BADONION bit", m.ID, m.FailureCode)
-	case h.fulfilled():
-		c.fail("update_fail_malformed_htlc for %d, which was fulfilled", m.ID)
 	default:
+		c.unsettle(h)
 		h.Stage, h.Settle = Removing, &Settle{Code: m.FailureCode, OnionSum: m.SHA256OfOnion}
+	}
+}
+
+// unsettle is for a peer that fulfilled an HTLC, did not sign that, and fails it
+// over the next connection: BOLT 2 has it forget what it has not signed, and an
+// lnd that was killed at the wrong moment does just that. The preimage has been
+// used already; that the money stays here is the peer's loss alone.
+func (c *Channel) unsettle(h *HTLC) {
+	if h.fulfilled() {
+		c.put(h.key(keySettle), nil)
 	}
 }
 

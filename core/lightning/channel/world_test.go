@@ -253,6 +253,39 @@ func TestPaymentBothWays(t *testing.T) {
 	}
 }
 
+// A peer that loses its memory between a preimage and its signature fails what it
+// has fulfilled. The channel lives on, and the money stays with the payer.
+func TestFulfilledAndThenFailed(t *testing.T) {
+	for _, malformed := range []bool{false, true} {
+		w := open(t, channel.Proposal{Type: commit.Anchors})
+		w.must(w.a.add(1, 1_000_000))
+		w.settle()
+		kept := maps.Clone(w.b.disk)
+		w.b.do(func(c *channel.Channel) { c.Fulfill(0, preimageOf("a", 1)) })
+		if !w.pass(w.b, w.a) || len(w.a.fulfilled) != 1 {
+			t.Fatal("the preimage does not arrive")
+		}
+		w.b.disk = kept
+		w.b.restart()
+		w.relink()
+		w.settle()
+		w.b.do(func(c *channel.Channel) {
+			if malformed {
+				c.Malformed(0, 0xc005, [32]byte{1})
+			} else {
+				c.Fail(0, []byte("no"))
+			}
+		})
+		w.pass(w.b, w.a)
+		w.a.same()
+		w.settle()
+		w.a.same()
+		if v := w.a.c.Value(); w.a.broke != "" || v.Local != 10_000_000_000 || v.HTLCs != 0 {
+			t.Errorf("malformed %v: broke %q, %+v", malformed, w.a.broke, v)
+		}
+	}
+}
+
 // Whatever happens to the connection and to the machines, nothing is paid twice,
 // nothing is lost, both ends agree, and each is on its disk what it is in memory.
 func TestRandomStories(t *testing.T) {

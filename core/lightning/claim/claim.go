@@ -82,7 +82,7 @@ type Case struct {
 	Payout  []byte     // script that all money goes to: the wallet's, or that of shutdown
 	FeeRate tx.FeeRate // of a transaction that nothing hurries
 	Depth   int32      // blocks after which the caller takes a spend for good
-	Height  int32      // of the best block when the case was opened
+	Height  int32      // of the best block when the case was opened; 0: not known, the first one seen
 	Force   bool       // publish our commitment; without it we only wait for the peer's
 }
 
@@ -328,6 +328,10 @@ func (c *Claim) recv(ev step.Recv, fx *step.Effects) bool {
 			return false
 		}
 		c.status[msg.Point] = msg
+		if c.Height == 0 { // nobody knew it when the case was opened
+			c.Height = msg.Tip
+			fx.Put = append(fx.Put, c.caseRecord())
+		}
 		if msg.Tip != c.tip {
 			c.tip = msg.Tip
 			clear(c.said)

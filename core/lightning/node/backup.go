@@ -48,6 +48,10 @@ type Reached struct {
 	Address string // host:port
 }
 
+// Kept brings the backup that was kept outside of the database, when the machine
+// starts and before it connects to anybody: it may be newer than the database.
+type Kept struct{ Sealed []byte }
+
 // IDs of outcomes.
 const (
 	RestoreID  = "restore"
@@ -60,17 +64,21 @@ type Restored struct {
 	Channels int
 }
 
-// An Outdated is the outcome, with OutdatedID, of a peer returning a backup that is
-// newer than this database. Its error says so, too.
+// An Outdated is the outcome, with OutdatedID, of a backup that this database has
+// never made. Its error says so, too.
 type Outdated struct {
-	Peer            keys.Public
+	From            string // "peer/…", or empty for the owner's own copy
 	Ours, Newest    uint64 // changes
 	Start, NewStart uint64 // generations
 	Restored        int    // channels that this database did not know
 }
 
 func (o Outdated) Error() string {
-	return fmt.Sprintf("the database is an old copy: it is at change %d of start %d, and %s keeps change %d of start %d; all channels wait for their peers to close them", o.Ours, o.Start, o.Peer, o.Newest, o.NewStart)
+	where := "the backup file"
+	if o.From != "" {
+		where = o.From
+	}
+	return fmt.Sprintf("the database is an old copy: it is at change %d of start %d, and %s has change %d of start %d; all channels wait for their peers to close them", o.Ours, o.Start, where, o.Newest, o.NewStart)
 }
 
 // backups is what the node knows of backups, its own and its peers'.
@@ -180,20 +188,31 @@ func (n *Node) loadBackups(disk step.Reader) error {
 		b.size += len(blob)
 		return true
 	})
-	if n.Outdated {
-		n.doubt("the database may be an old copy; the peer must close")
-	}
 	return err
 }
 
-// doubt makes every channel Stale. It is on disk at the end of the first step.
+// GiveUp is what to write to a database that may be an old copy, before a node is
+// loaded from it: all channels are Stale, for good.
+func GiveUp(disk step.Reader, key keys.Secret) ([]step.Record, error) {
+	n, err := Load(disk, key, Config{})
+	if err != nil {
+		return nil, err
+	}
+	var fx step.Effects
+	n.fx = &fx
+	n.doubt("the database may be an old copy; the peer must close")
+	for _, c := range n.touched {
+		c.Flush()
+	}
+	return append(fx.Put, n.head()), nil
+}
+
+// doubt makes every channel Stale that could still change.
 func (n *Node) doubt(why string) {
 	n.next += skip
 	n.changed = true
 	for _, c := range n.ordered() {
-		if n.fx != nil {
-			n.touch(c)
-		}
+		n.touch(c)
 		c.Outdated(why)
 	}
 }
@@ -252,26 +271,37 @@ func (n *Node) shares(p *peer) bool {
 
 // handedBack looks at the blob that a peer has kept for us.
 func (n *Node) handedBack(p *peer, m *wire.PeerStorageRetrieval) {
-	b, err := backup.Open(n.key, m.Blob)
-	ours := &n.backups
-	switch {
-	case err != nil:
+	b, err := n.judge(p.name, m.Blob)
+	if err != nil {
 		n.warn(p, wire.ChannelID{}, "peer_storage_retrieval is not what we gave you")
-	case b.Chain == n.Chain && n.fromAnother(b):
-		o := Outdated{Peer: p.key, Ours: ours.change, Newest: b.Change, Start: n.Generation, NewStart: b.Generation}
-		n.fx.Send = append(n.fx.Send, step.Packet{To: backup.Outlet, Msg: backup.Copy{Sealed: m.Blob, From: p.name}})
-		n.doubt(fmt.Sprintf("the database is older than the backup that %s keeps; the peer must close", p.key))
-		o.Restored, err = n.adopt(b)
-		n.fx.Done = append(n.fx.Done, step.Outcome{ID: OutdatedID, Value: o, Err: &coinop.Error{Kind: coinop.Broken, Op: "start", Err: errors.Join(o, err)}})
+	} else if last := n.backups.last; last != nil && b.Change == last.Change && b.Mark == last.Mark {
+		p.keeps = b.Change // it has the newest already
 	}
 	n.handOver(p)
+}
+
+// judge compares this database with a backup that is kept elsewhere. The error is
+// of a backup that is not ours.
+func (n *Node) judge(from string, sealed []byte) (*backup.Backup, error) {
+	b, err := backup.Open(n.key, sealed)
+	if err != nil || b.Chain != n.Chain || !n.fromAnother(b) {
+		return b, err
+	}
+	o := Outdated{From: from, Ours: n.backups.change, Newest: b.Change, Start: n.Generation, NewStart: b.Generation}
+	if from != "" {
+		n.fx.Send = append(n.fx.Send, step.Packet{To: backup.Outlet, Msg: backup.Copy{Sealed: sealed, From: from}})
+	}
+	n.doubt("the database is older than a backup of it; the peer must close")
+	o.Restored, err = n.adopt(b)
+	n.fx.Done = append(n.fx.Done, step.Outcome{ID: OutdatedID, Value: o, Err: &coinop.Error{Kind: coinop.Broken, Op: "start", Err: errors.Join(o, err)}})
+	return b, nil
 }
 
 // fromAnother reports whether a backup of this node's key was made by a database
 // that is not this one, or by this one in a future that it has lost.
 func (n *Node) fromAnother(b *backup.Backup) bool {
 	mark, ok := n.backups.markOf(b.Change)
-	return b.Change > n.backups.change || n.Generation > 0 && b.Generation > n.Generation || ok && mark != b.Mark
+	return b.Change > n.backups.change || ok && mark != b.Mark
 }
 
 // restore is for a node that has lost everything else.
@@ -362,11 +392,21 @@ type Contact struct {
 	Address string
 }
 
-// Contacts are the peers that whoever starts the node should connect to.
-func (n *Node) Contacts() (list []Contact) {
+// Contacts are the peers that have a channel with us which is not over.
+func (n *Node) Contacts() []Contact {
+	return n.contacts(func(s channel.Status) bool { return s != channel.Closed })
+}
+
+// Stranded are the peers that must be found, because they are to close a channel
+// that cannot be used any more.
+func (n *Node) Stranded() []Contact {
+	return n.contacts(func(s channel.Status) bool { return s == channel.Stale })
+}
+
+func (n *Node) contacts(which func(channel.Status) bool) (list []Contact) {
 	seen := map[keys.Public]bool{}
 	for _, c := range n.ordered() {
-		if !seen[c.Peer] && c.Status() != channel.Closed {
+		if !seen[c.Peer] && which(c.Status()) {
 			seen[c.Peer] = true
 			list = append(list, Contact{c.Peer, n.backups.address[c.Peer]})
 		}
@@ -380,85 +420,4 @@ func sortedPeers(m map[keys.Public]string) (list []keys.Public) {
 	}
 	slices.SortFunc(list, func(a, b keys.Public) int { return bytes.Compare(a[:], b[:]) })
 	return list
-}
-
-// handBack returns what a peer gave us to keep, before anything is said of
-// channels (BOLT 1).
-func (n *Node) handBack(p *peer) {
-	if k := n.backups.kept[p.name]; k != nil {
-		n.say(p, &wire.PeerStorageRetrieval{Blob: k.blob})
-	}
-}
-
-// keep takes a peer's blob in place of the one before.
-func (n *Node) keep(p *peer, m *wire.PeerStorage) {
-	b, k := &n.backups, n.backups.kept[p.name]
-	if !n.shares(p) || k != nil && bytes.Equal(k.blob, m.Blob) {
-		return
-	}
-	if len(m.Blob) == 0 {
-		n.dropKept(p.name)
-		return
-	}
-	size := len(m.Blob)
-	if k != nil {
-		size -= len(k.blob)
-	}
-	if size > 0 && b.size+size > MaxKept {
-		n.forgetKept()
-	}
-	if size > 0 && b.size+size > MaxKept {
-		n.warn(p, wire.ChannelID{}, fmt.Sprintf("no room for your peer_storage: %d bytes are kept for others; the limit is %d", b.size, MaxKept))
-		return
-	}
-	if k == nil {
-		k = &kept{at: n.at - keepEvery}
-		b.kept[p.name] = k
-	}
-	k.blob = m.Blob
-	b.size += size
-	switch {
-	case n.at-k.at >= keepEvery:
-		n.save(p.name, k)
-	case !k.waiting:
-		k.waiting = true
-		n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmKeep, At: k.at + keepEvery})
-	}
-}
-
-func (n *Node) save(name string, k *kept) {
-	k.at, k.waiting, k.saved = n.at, false, k.blob
-	n.fx.Put = append(n.fx.Put, keptRecord(name, k.blob))
-}
-
-// saveKept writes the blobs whose time has come.
-func (n *Node) saveKept() {
-	for _, name := range sortedKeys(n.backups.kept) {
-		k := n.backups.kept[name]
-		switch {
-		case !k.waiting:
-		case n.at-k.at >= keepEvery:
-			n.save(name, k)
-		default:
-			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmKeep, At: k.at + keepEvery})
-		}
-	}
-}
-
-// forgetKept makes room: it drops the blobs of peers whose channels are over.
-func (n *Node) forgetKept() {
-	b := &n.backups
-	for _, name := range sortedKeys(b.kept) {
-		if p := n.peers[name]; p == nil || !n.shares(p) {
-			n.dropKept(name)
-		}
-	}
-}
-
-func (n *Node) dropKept(name string) {
-	if k := n.backups.kept[name]; k != nil {
-		n.backups.size -= len(k.blob)
-		delete(n.backups.kept, name)
-		n.fx.Put = append(n.fx.Put, keptRecord(name, nil))
-	}
 }

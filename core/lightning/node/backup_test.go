@@ -97,6 +97,9 @@ func TestFromKeyAndBackupAlone(t *testing.T) {
 					if d == nil || d.Err != nil || d.Value.(node.Restored).Channels != 1 {
 						t.Fatalf("restore: %+v", d)
 					}
+					if b, _ := car.newest(); b.Next < 1<<16 { // or a later channel may share its secrets
+						t.Errorf("the next channel has index %d", b.Next)
+					}
 					car.restart() // what was restored is on disk
 					w.connect(car, charger)
 					if s := charger.states(); s[0] != "failed" {
@@ -229,7 +232,7 @@ func TestPeersRemember(t *testing.T) {
 		t.Fatal("nobody said that the database is old")
 	}
 	o := d.Value.(node.Outdated)
-	if o.Peer != charger.key.Public() || o.Newest <= o.Ours || o.Restored != 1 {
+	if o.From != charger.peer() || o.Newest <= o.Ours || o.Restored != 1 {
 		t.Errorf("%+v", o)
 	}
 	for i, s := range car.states() {
@@ -262,6 +265,41 @@ func TestPeersRemember(t *testing.T) {
 	car.restart()
 	if n := car.n.Summary().Channels; len(n) != 2 || n[0].State != "stale" && n[0].State != "closed" {
 		t.Errorf("after a restart: %+v", n)
+	}
+}
+
+// The file tells as much as a peer does.
+func TestTheFileRemembers(t *testing.T) {
+	w := newWorld(t, "car", "charger")
+	car, charger := w.machines[0], w.machines[1]
+	w.connect(car, charger)
+	w.open(car, charger, node.Open{Capacity: 1_000_000})
+	old := maps.Clone(car.disk)
+	_, sealed := car.newest()
+	car.step(node.Kept{Sealed: sealed})
+	if d := car.last(node.OutdatedID); d != nil {
+		t.Fatalf("its own file stops it: %v", d.Err)
+	}
+	second := w.open(car, charger, node.Open{Capacity: 400_000})
+	_, sealed = car.newest()
+	car.rollBack(old)
+	car.step(node.Kept{Sealed: sealed})
+	if d := car.last(node.OutdatedID); d == nil || d.Value.(node.Outdated).Restored != 1 {
+		t.Fatalf("%+v", d)
+	}
+	if b, _ := car.newest(); len(b.Channels) != 2 || b.Channels[1].Commit.Funding != second.Point {
+		t.Error("the next backup does not have what the file had")
+	}
+	car.restart()
+	for _, s := range car.states() {
+		if s != "stale" {
+			t.Errorf("a channel is %s", s)
+		}
+	}
+	charger.lose()
+	charger.step(node.Kept{Sealed: sealed})
+	if d := charger.last(node.OutdatedID); d == nil || coinop.KindOf(d.Err) != coinop.Invalid {
+		t.Errorf("another machine's file: %+v", d)
 	}
 }
 
@@ -322,7 +360,8 @@ func TestHonestNodesAreNotStopped(t *testing.T) {
 	}
 }
 
-// No channel was opened since the database was copied: the generation tells.
+// No channel was opened since the database was copied. But it was started, and the
+// generation is a part of every backup.
 func TestPeersRememberTheStart(t *testing.T) {
 	w := newWorld(t, "car", "charger")
 	car, charger := w.machines[0], w.machines[1]
@@ -344,7 +383,7 @@ func TestPeersRememberTheStart(t *testing.T) {
 }
 
 // --accept-stale: everything is there, and nothing of it is ever published.
-func TestOutdatedPublishesNothing(t *testing.T) {
+func TestGivenUpPublishesNothing(t *testing.T) {
 	w := newWorld(t, "car", "charger")
 	car, charger := w.machines[0], w.machines[1]
 	w.connect(car, charger)
@@ -352,14 +391,19 @@ func TestOutdatedPublishesNothing(t *testing.T) {
 	old := maps.Clone(car.disk)
 	car.pay(1, charger, 300_000_000)
 
-	w.config.Outdated = true
+	records, err := node.GiveUp(disk(old), car.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		old[r.Key] = r.Value
+	}
 	car.rollBack(old)
-	w.config.Outdated = false
 	car.step(node.Close{ID: opened.ID, Force: true})
 	if d := car.last(node.CloseID + opened.ID.String()); d == nil || coinop.KindOf(d.Err) != coinop.Refused {
 		t.Errorf("force close: %+v", d)
 	}
-	car.restart() // it stays so without the flag
+	car.restart()
 	w.connect(car, charger)
 	w.mine(3)
 	if s := car.states(); s[0] != "closed" {
@@ -372,6 +416,32 @@ func TestOutdatedPublishesNothing(t *testing.T) {
 	}
 	if w.spent[opened.Point] == nil {
 		t.Error("the peer did not close")
+	}
+}
+
+// A channel that is given up before its funding was mined does not publish it: the
+// coins may be elsewhere by now.
+func TestGivenUpIsNotFunded(t *testing.T) {
+	w := newWorld(t, "car", "charger")
+	car, charger := w.machines[0], w.machines[1]
+	w.connect(car, charger)
+	car.step(node.Open{Tag: "t", Peer: charger.key.Public(), Capacity: 100_000})
+	w.settle()
+	funding := wire.NewMsgTx(2)
+	funding.AddTxIn(wire.NewTxIn(&wire.OutPoint{Index: 3}, nil, nil))
+	funding.AddTxOut(car.last(node.FundID + "t").Value.(node.Funding).Output)
+	car.step(node.Fund{Tag: "t", Tx: funding})
+	w.settle()
+	records, err := node.GiveUp(car.disk, car.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		car.disk[r.Key] = r.Value
+	}
+	car.rollBack(car.disk)
+	if len(car.published) != 0 || car.states()[0] != "stale" {
+		t.Errorf("%d transactions published; the channel is %v", len(car.published), car.states())
 	}
 }
 
@@ -425,6 +495,31 @@ func TestKeepingForPeers(t *testing.T) {
 	put(car, "")
 	if _, there := charger.disk["ln/s/"+car.key.Public().String()]; there {
 		t.Error("an empty blob is kept")
+	}
+}
+
+// A blob that the peer has already does not travel again.
+func TestTheNewestIsNotSentTwice(t *testing.T) {
+	w := newWorld(t, "car", "charger")
+	car, charger := w.machines[0], w.machines[1]
+	w.connect(car, charger)
+	w.open(car, charger, node.Open{Capacity: 100_000})
+	reconnect := func() (sent int) {
+		w.connect(car, charger)
+		for _, m := range w.machines {
+			sent += m.blobs
+			m.blobs = 0
+		}
+		return sent
+	}
+	reconnect()
+	if n := reconnect(); n != 0 {
+		t.Errorf("%d blobs, and nothing had changed", n)
+	}
+	car.step(node.Reached{Peer: charger.key.Public(), Address: "10.0.0.9:9735"})
+	w.net, car.blobs = nil, 0 // lost on the way
+	if n := reconnect(); n != 1 {
+		t.Errorf("%d blobs, and one had been lost", n)
 	}
 }
 

@@ -39,6 +39,7 @@ func (n *Node) rang(ev step.Rang) {
 	case alarmKeep:
 		n.saveKept()
 	case alarmAsk: // settle asks
+	case alarmAuto: // topUp does
 	default:
 		if strings.HasPrefix(ev.ID, alarmClaim) {
 			n.rangClaim(ev.ID)
@@ -52,6 +53,7 @@ func (n *Node) start() {
 		n.touch(c)
 		n.watch(c)
 		n.publish(c)
+		n.cover(c)
 		n.startClaim(c)
 	}
 	n.backups.due = n.backups.change > 0 || len(n.channels) > 0

@@ -206,6 +206,7 @@ func (n *Node) erase(e Erase) {
 	}
 	n.backups.due = true
 	n.fx.Put = append(n.fx.Put, c.claim.Forget()...)
+	n.uncover(c)
 	delete(n.channels, e.Index)
 	delete(n.byID, c.ID)
 	for name, s := range n.bySCID {

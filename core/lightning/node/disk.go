@@ -21,6 +21,7 @@ import (
 //	ln/e/<n>   the last payments that were taken
 //	ln/b/<n>   terms that prove orders
 //	ln/i/<hash> invoices whose hash somebody else chose
+//	ln/a       channels that were opened automatically
 //	ln/k, ln/s/<peer> backups: the number of ours, and those of peers (backup.go)
 const recHead = "ln/head"
 
@@ -44,7 +45,7 @@ func Load(disk step.Reader, key keys.Secret, c Config) (*Node, error) {
 			return nil, fmt.Errorf("record %s: %w", recHead, err)
 		}
 	}
-	for _, load := range []func(step.Reader) error{n.loadBatches, n.loadHolds, n.loadPaid, n.loadTaken, n.loadChannels, n.loadClaims, n.loadBackups} {
+	for _, load := range []func(step.Reader) error{n.loadBatches, n.loadHolds, n.loadPaid, n.loadTaken, n.loadChannels, n.loadClaims, n.loadBackups, n.loadAuto} {
 		if err := load(disk); err != nil {
 			return nil, err
 		}
@@ -132,10 +133,8 @@ func (n *Node) loadPayments() {
 		for _, h := range ours {
 			o, err := readOutgoing(h.Note)
 			step.Assert(err == nil, "lightning: the note of HTLC %d: %v", h.ID, err)
-			if o.from == 0 && h.Stage == channel.Signed {
-				p, _, err := onion.New(n.session(&o), h.Hash, o.hops(h.Expiry))
-				step.Assert(err == nil, "lightning: the onion of HTLC %d cannot be made again: %v", h.ID, err)
-				h.Onion, h.Derived = (*[wire.OnionSize]byte)(p), true
+			if h.Stage == channel.Signed {
+				h.Onion, h.Derived = n.onionAgain(&o, h), true
 			}
 			if _, done := n.paid.by[o.order]; o.from != 0 || done || c.Decided(h) {
 				continue
@@ -150,6 +149,21 @@ func (n *Node) loadPayments() {
 			}
 		}
 	}
+}
+
+// onionAgain makes the onion of an HTLC of ours that the peer may not have: of a
+// payment of our own it is computed, of a forward it is inside the other one.
+func (n *Node) onionAgain(o *outgoing, h *channel.HTLC) *[wire.OnionSize]byte {
+	if o.from == 0 {
+		p, _, err := onion.New(n.session(o), h.Hash, o.hops(h.Expiry))
+		step.Assert(err == nil, "lightning: the onion of HTLC %d cannot be made again: %v", h.ID, err)
+		return (*[wire.OnionSize]byte)(p)
+	}
+	c := n.channels[o.from]
+	step.Assert(c != nil && c.Incoming(o.id) != nil, "lightning: HTLC %d is forwarded from one that is not there", h.ID)
+	in, err := readIncoming(c.Incoming(o.id).Note)
+	step.Assert(err == nil && in.next != nil, "lightning: the note of HTLC %d: %v", o.id, err)
+	return (*[wire.OnionSize]byte)(in.next)
 }
 
 // revive is the payment of an HTLC. After a restart only the HTLC knows of it.
@@ -188,6 +202,9 @@ func (n *Node) Durable() (records []step.Record) {
 	}
 	for _, hash := range sortedHashes(n.holds) {
 		records = append(records, step.Record{Key: holdKey(hash), Value: n.holds[hash].record()})
+	}
+	if len(n.auto.spent) > 0 {
+		records = append(records, n.auto.record())
 	}
 	return append(records, n.backups.durable()...)
 }

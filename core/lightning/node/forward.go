@@ -37,11 +37,9 @@ func (n *Node) forward(c *chanState, h *channel.HTLC, in *incoming, p onion.Payl
 		fail(onion.ExpiryTooSoon(update))
 	case int64(p.Expiry) > int64(n.tip)+maxLock:
 		fail(onion.Failure{Code: onion.CodeExpiryTooFar})
-	case out.DustInFlight() > n.MaxDust:
-		fail(onion.TemporaryChannelFailure(update))
 	default:
 		note := outgoing{from: c.Index, id: h.ID}
-		next := &channel.HTLC{Amount: p.Amount, Hash: h.Hash, Expiry: p.Expiry, Onion: (*[wire.OnionSize]byte)(in.next), Note: note.append(nil)}
+		next := &channel.HTLC{Derived: true, Amount: p.Amount, Hash: h.Hash, Expiry: p.Expiry, Onion: (*[wire.OnionSize]byte)(in.next), Note: note.append(nil)}
 		n.touch(out)
 		if err := out.Add(next); err != nil {
 			fail(onion.TemporaryChannelFailure(update))
@@ -74,7 +72,7 @@ func (n *Node) failBack(o outgoing, s *channel.Settle) {
 		if shared, ok := n.sharedOf(c, o.id); ok {
 			n.touch(c)
 			var reason []byte
-			if s == nil { // the chain decided
+			if s == nil || s.Chain {
 				reason = onion.Failure{Code: onion.CodePermanentChannelFailure}.Seal(shared)
 			} else {
 				reason = onion.Obscure(shared, s.Reason)

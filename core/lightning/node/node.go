@@ -13,8 +13,9 @@
 //
 // Files: peer.go talks to peers, open.go opens and closes channels, pay.go pays,
 // receive.go is paid, forward.go is in between, terms.go asks a payee what to
-// pay, chain.go listens to the chain, gossip.go to the network, backup.go keeps
-// what a lost database is restored from.
+// pay, chain.go listens to the chain, gossip.go to the network, guard.go speaks
+// to a watchtower's client, auto.go opens channels by itself, backup.go keeps what
+// a lost database is restored from, and keep.go the same of peers.
 package node
 
 import (
@@ -87,9 +88,10 @@ type Config struct {
 	// Generation is the start of the machine that this is (world/generation); 0 if
 	// it does not count.
 	Generation uint64
-	// Outdated says that the database may be an old copy: every channel is loaded
-	// as Stale, and publishes nothing.
-	Outdated bool
+	// Tower says that the machine has the client of a watchtower.
+	Tower bool
+	// Auto opens channels by itself.
+	Auto Auto
 }
 
 // Defaults of Config.
@@ -171,6 +173,7 @@ type Node struct {
 	learnt  graph.Liquidity
 
 	backups backups
+	auto    autoState
 
 	changed bool // the head
 	touched []*chanState
@@ -183,7 +186,7 @@ type Node struct {
 // New returns a node without channels.
 func New(key keys.Secret, c Config) *Node {
 	n := &Node{
-		Config: c.withDefaults(), key: key, id: key.Public(), root: key.Derive("lightning/channels"), next: 1,
+		Config: c.withDefaults(), key: key, id: key.Public(), root: channelRoot(key), next: 1,
 		peers: map[string]*peer{}, channels: map[uint64]*chanState{}, byID: map[wire.ChannelID]*chanState{},
 		bySCID: map[wire.SCID]*chanState{}, watchers: map[string]*chanState{}, openings: map[wire.ChannelID]*opening{},
 		paying: map[coinop.OrderID]*payment{}, byHash: map[[32]byte]*payment{}, asking: map[string][]*payment{},
@@ -199,8 +202,18 @@ func New(key keys.Secret, c Config) *Node {
 }
 
 // root of one channel's secrets.
-func (n *Node) secretOf(index uint64) keys.Secret {
-	return n.root.Derive(fmt.Sprintf("channel/%d", index))
+func (n *Node) secretOf(index uint64) keys.Secret { return channelSecret(n.root, index) }
+
+// ChannelSecret is what the keys of a channel derive from, for who has the node's
+// key and a backup.
+func ChannelSecret(key keys.Secret, index uint64) keys.Secret {
+	return channelSecret(channelRoot(key), index)
+}
+
+func channelRoot(key keys.Secret) keys.Secret { return key.Derive("lightning/channels") }
+
+func channelSecret(root keys.Secret, index uint64) keys.Secret {
+	return root.Derive(fmt.Sprintf("channel/%d", index))
 }
 
 // ID is the node's key.
@@ -210,11 +223,11 @@ func (n *Node) ID() keys.Public { return n.id }
 func (n *Node) Step(in step.Input) step.Effects {
 	var fx step.Effects
 	n.at, n.fx = in.At, &fx
-	opened := n.peelAll(in.Events)
+	ready := n.prepare(in.Events)
 	for i, event := range in.Events {
 		switch ev := event.(type) {
 		case step.Recv:
-			n.recv(ev, opened[i])
+			n.recv(ev, ready[i])
 		case step.Linked:
 			n.linked(ev)
 		case step.Unlinked:
@@ -222,12 +235,13 @@ func (n *Node) Step(in step.Input) step.Effects {
 		case step.Rang:
 			n.rang(ev)
 		case coinop.Order:
-			n.order(ev)
+			n.order(ev, ready[i].bill)
 		default:
 			n.command(ev)
 		}
 	}
 	n.settle()
+	n.topUp()
 	n.backUp()
 	if n.changed {
 		n.changed = false
@@ -237,7 +251,7 @@ func (n *Node) Step(in step.Input) step.Effects {
 	return fx
 }
 
-func (n *Node) recv(ev step.Recv, in *incoming) {
+func (n *Node) recv(ev step.Recv, ready prepared) {
 	switch msg := ev.Msg.(type) {
 	case watch.Status:
 		n.onChain(msg)
@@ -246,7 +260,7 @@ func (n *Node) recv(ev step.Recv, in *incoming) {
 			n.stepClaim(c, ev)
 		}
 	case coinop.Order:
-		n.order(msg)
+		n.order(msg, ready.bill)
 	case coinop.Inquiry:
 		n.inquiry(msg)
 	case Ask:
@@ -256,7 +270,7 @@ func (n *Node) recv(ev step.Recv, in *incoming) {
 	case Decline:
 		n.declined(ev.From, msg)
 	case wire.Message:
-		n.message(ev, msg, in)
+		n.message(ev, msg, ready.in)
 	default:
 		n.command(msg)
 	}
@@ -326,6 +340,7 @@ func (n *Node) happened(c *chanState, e any) {
 	case channel.Agreed:
 		n.publish(c)
 	case channel.Revoked:
+		n.revoked(c, e)
 	}
 }
 
@@ -349,6 +364,7 @@ func (n *Node) ordered() []*chanState {
 // add makes a channel known.
 func (n *Node) add(c *channel.Channel) *chanState {
 	s := &chanState{Channel: c, peer: n.peers[c.Peer.PeerName()]}
+	c.MaxDust, c.Guarded = n.MaxDust, n.Tower
 	if s.peer == nil {
 		s.peer = n.peerOf(c.Peer.PeerName())
 	}

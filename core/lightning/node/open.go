@@ -104,6 +104,10 @@ func (n *Node) command(cmd any) {
 		n.restore(m)
 	case Reached:
 		n.reached(m)
+	case Kept:
+		if _, err := n.judge("", m.Sealed); err != nil {
+			n.failed(OutdatedID, coinop.Invalid, "start", err)
+		}
 	case Bill:
 		n.bill(m)
 	case Settle:
@@ -154,6 +158,7 @@ func (n *Node) open(m Open) {
 		return
 	}
 	n.openings[o.Temp] = &opening{Opening: o, peer: p, tag: m.Tag, ours: true}
+	n.autoBegun(m.Tag)
 	n.say(p, msg)
 }
 
@@ -168,6 +173,7 @@ func (n *Node) forsake(temp ln.ChannelID, err error) {
 
 // refuseOpen answers whoever waits for one step of an opening or the other.
 func (n *Node) refuseOpen(tag string, err error) {
+	n.autoEnded(tag, err)
 	n.failed(FundID+tag, coinop.Refused, "open a channel", err)
 	n.failed(OpenID+tag, coinop.Refused, "open a channel", err)
 }
@@ -229,6 +235,7 @@ func (n *Node) fund(m Fund) {
 		if m.Tx != nil {
 			msg, e := o.Fund(m.Tx)
 			if err = e; err == nil {
+				n.autoFunded(m.Tag, o.Capacity)
 				n.say(o.peer, msg)
 				return
 			}
@@ -266,6 +273,7 @@ func (n *Node) signed(p *peer, m *ln.FundingSigned) {
 		delete(n.openings, temp)
 		s := n.begun(p, c)
 		s.tag = o.tag
+		n.autoEnded(o.tag, nil)
 		n.done(OpenID+o.tag, Opened{c.ID, c.Index, c.Commit.Funding})
 		n.publish(s)
 		return
@@ -279,6 +287,7 @@ func (n *Node) begun(p *peer, c *channel.Channel) *chanState {
 	n.backups.due = true
 	n.touch(s)
 	c.Begun(p.link, p.features.Offers(ln.SimpleClose))
+	n.cover(s)
 	n.watch(s)
 	return s
 }

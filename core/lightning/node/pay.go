@@ -54,7 +54,7 @@ var (
 const Scheme = "lightning"
 
 // order takes an order, or answers one that is known.
-func (n *Node) order(o coinop.Order) {
+func (n *Node) order(o coinop.Order, bill *bolt11) {
 	if s, ok := n.paid.by[o.ID]; ok {
 		n.fx.Done = append(n.fx.Done, step.Outcome{ID: o.ID.Key(), Value: n.evidence(o.ID, s)})
 		return
@@ -63,7 +63,7 @@ func (n *Node) order(o coinop.Order) {
 		return // it is on its way, and its outcome will come
 	}
 	p := &payment{Order: o, left: o.Amount}
-	if err := n.begin(p); err != nil {
+	if err := n.begin(p, bill); err != nil {
 		kind := coinop.Unpaid
 		if o.Amount == 0 || o.Amount > coinop.MaxAmount {
 			kind = coinop.Invalid
@@ -83,7 +83,7 @@ func short(uri string) string {
 }
 
 // begin reads where an order goes.
-func (n *Node) begin(p *payment) error {
+func (n *Node) begin(p *payment, i *bolt11) error {
 	if p.Amount == 0 || p.Amount > coinop.MaxAmount {
 		return fmt.Errorf("the amount is %v", p.Amount)
 	}
@@ -98,11 +98,11 @@ func (n *Node) begin(p *payment) error {
 	if address, node := strings.CutPrefix(rest, "//"); node {
 		return n.beginNode(p, address)
 	}
-	text, _, _ := strings.Cut(rest, "?")
-	i, err := invoice.Parse(text)
 	switch {
-	case err != nil:
-		return err
+	case i == nil:
+		return errors.New("it names neither an invoice nor a node")
+	case i.err != nil:
+		return i.err
 	case i.Network != n.Network:
 		return fmt.Errorf("%w: %s, and this node is on %s", ErrNetwork, i.Network, n.Network)
 	case i.Amount != 0 && i.Amount != p.Amount:
@@ -482,7 +482,7 @@ func (n *Node) launch(s *send) {
 func (n *Node) returned(p *payment, first *chanState, o outgoing, err error) {
 	p.parts--
 	p.left += o.arrives()
-	if len(o.path) > 1 || n.direct(p.payee, p.left) == nil {
+	if !errors.Is(err, channel.ErrDust) && (len(o.path) > 1 || n.direct(p.payee, p.left) == nil) {
 		n.learnt.Failed(first.edgeName(), n.id, o.path[0].Amount, n.at)
 	}
 	if p.failed == nil && !p.paid && errors.Is(err, channel.ErrBalance) && p.tries < 3 {

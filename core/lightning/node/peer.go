@@ -5,7 +5,6 @@ import (
 
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
-	"coinop.dev/core/lightning/onion"
 	"coinop.dev/core/lightning/wire"
 	"coinop.dev/core/step"
 )
@@ -250,21 +249,3 @@ func (n *Node) errored(p *peer, m *wire.Error) {
 type textError string
 
 func (e textError) Error() string { return string(e) }
-
-// peelAll opens the onions of a step together.
-func (n *Node) peelAll(events []any) []*incoming {
-	opened := make([]*incoming, len(events))
-	var at []int
-	for i := range events {
-		if ev, ok := events[i].(step.Recv); ok {
-			if _, ok := ev.Msg.(*wire.UpdateAddHTLC); ok {
-				at = append(at, i)
-			}
-		}
-	}
-	keys.Share(len(at), func(i int) {
-		m := events[at[i]].(step.Recv).Msg.(*wire.UpdateAddHTLC)
-		opened[at[i]] = peel(n.key, m.PaymentHash, (*onion.Packet)(&m.OnionRoutingPacket))
-	})
-	return opened
-}

@@ -42,19 +42,26 @@ type Summary struct {
 	Tip      int32            `json:"tip"`
 	Channels []ChannelSummary `json:"channels"`
 	// Value at risk: what is in flight and too small for the chain to enforce.
-	Dust     coinop.Amount `json:"dust_in_flight_msat"`
-	MaxDust  coinop.Amount `json:"max_dust_in_flight_msat"` // of one channel
-	Paying   int           `json:"paying"`
-	Graph    int           `json:"graph_channels"`
-	CanSend  coinop.Amount `json:"can_send_msat"`
-	CanTake  coinop.Amount `json:"can_receive_msat"`
+	Dust    coinop.Amount `json:"dust_in_flight_msat"`
+	MaxDust coinop.Amount `json:"max_dust_in_flight_msat"` // of one channel
+	Paying  int           `json:"paying"`
+	Graph   int           `json:"graph_channels"`
+	CanSend coinop.Amount `json:"can_send_msat"`
+	CanTake coinop.Amount `json:"can_receive_msat"`
+	// One channel more, as large as the largest one, lets its opener send so much.
+	OneMore  coinop.Amount `json:"one_more_channel_msat"`
 	Sentence string        `json:"liquidity"`
 }
+
+// newChannel is the capacity, in satoshi, of the next channel where there is none
+// to go by.
+const newChannel = 1_000_000
 
 // Summary reads the node.
 func (n *Node) Summary() Summary {
 	s := Summary{Node: n.id, Tip: n.tip, MaxDust: n.MaxDust, Paying: len(n.paying), Graph: n.graph.Channels()}
-	pending, largest := coinop.Amount(0), int64(0)
+	var l liquidity
+	largest := n.Auto.Capacity
 	for _, c := range n.ordered() {
 		v := c.Value()
 		cs := ChannelSummary{
@@ -66,38 +73,69 @@ func (n *Node) Summary() Summary {
 		if scid := c.SCID(); scid != 0 {
 			cs.SCID = scid.String()
 		}
-		if c.Usable() {
+		if c.Status() == channel.Open {
 			cs.Spendable, cs.Receivable = v.Spendable, v.Receivable
-			s.CanSend += v.Spendable
-			s.CanTake += v.Receivable
 		}
-		if c.Status() == channel.Pending && c.Commit.Opener == commit.Remote {
-			pending += v.Remote
-		}
+		l.add(c.Channel, v)
 		largest = max(largest, c.Commit.Capacity)
 		s.Dust += v.Dust
 		s.Channels = append(s.Channels, cs)
 	}
-	s.Sentence = sentence(s.CanSend, s.CanTake, pending, len(s.Channels))
+	s.CanSend, s.CanTake = l.now.send, l.now.take
+	s.OneMore = n.oneMore(largest)
+	s.Sentence = l.sentence(s.OneMore)
 	return s
 }
 
-// sentence is the liquidity in words.
-func sentence(send, take, pending coinop.Amount, channels int) string {
-	if channels == 0 {
-		return "no channel yet: can neither send nor receive; open one with coinop channel open"
+// oneMore is what a channel of a capacity lets its opener send.
+func (n *Node) oneMore(capacity int64) coinop.Amount {
+	if capacity == 0 {
+		capacity = newChannel
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "can send %v and receive %v now", sats(send), sats(take))
+	c := commit.Channel{Type: commit.Anchors, Capacity: capacity}
+	kept := capacity/100 + c.Fee(commit.Remote, 2*n.FeeRate, 1) + 2*commit.AnchorValue
+	return coinop.Amount(max(capacity-kept, 0)) * coinop.Sat
+}
+
+// liquidity is what can be sent and received: now, when peers are connected, and
+// when channels are deep enough.
+type liquidity struct{ now, away, pending ways }
+
+type ways struct{ send, take coinop.Amount }
+
+func (l *liquidity) add(c *channel.Channel, v channel.Value) {
+	w := &l.away
 	switch {
-	case pending > 0:
-		fmt.Fprintf(&b, "; receive %v more when the channel that is opening is deep enough", sats(pending))
-	case take == 0:
-		b.WriteString("; to receive, spend some of it or let a peer open a channel to this node")
-	case send == 0:
-		b.WriteString("; to send, open a channel of your own with coinop channel open")
+	case c.Usable():
+		w = &l.now
+	case c.Status() == channel.Pending:
+		w = &l.pending
+	case c.Status() != channel.Open:
+		return
 	}
+	w.send += v.Spendable
+	w.take += v.Receivable
+}
+
+// sentence is the liquidity in words.
+func (l *liquidity) sentence(oneMore coinop.Amount) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "can send %v and receive %v now", sats(l.now.send), sats(l.now.take))
+	if l.away != (ways{}) {
+		fmt.Fprintf(&b, "; %v and %v more when the peers are connected", sats(l.away.send), sats(l.away.take))
+	}
+	if l.pending != (ways{}) {
+		fmt.Fprintf(&b, "; %v and %v more when the channel that is opening is deep enough", sats(l.pending.send), sats(l.pending.take))
+	}
+	fmt.Fprintf(&b, "; %v more after one more channel", sats(oneMore))
 	return b.String()
 }
 
-func sats(a coinop.Amount) string { return fmt.Sprintf("%d sat", a.Sats()) }
+// sats is an amount in whole satoshi for people.
+func sats(a coinop.Amount) string {
+	digits := fmt.Sprint(a.Sats())
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits + " sat"
+}

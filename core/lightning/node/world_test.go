@@ -16,6 +16,7 @@ import (
 	"coinop.dev/core/lightning/backup"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/lightning/tower"
 	ln "coinop.dev/core/lightning/wire"
 	"coinop.dev/core/message"
 	"coinop.dev/core/step"
@@ -46,6 +47,8 @@ type machine struct {
 
 	published []*wire.MsgTx
 	backups   []backup.Copy // newest last
+	tower     []any         // what the tower's client is told
+	blobs     int           // peer_storage that were sent
 }
 
 type packet struct {
@@ -111,7 +114,12 @@ func (m *machine) step(events ...any) {
 			m.w.publish(msg.Tx)
 		case backup.Copy:
 			m.backups = append(m.backups, msg)
+		case tower.Cover, tower.Guard, tower.Forget:
+			m.tower = append(m.tower, msg)
 		case message.Message:
+			if _, ok := msg.(*ln.PeerStorage); ok {
+				m.blobs++
+			}
 			for _, to := range m.w.machines {
 				if to.peer() == p.To && m.link[to] != 0 && (p.Link == 0 || p.Link == m.link[to]) {
 					m.w.net = append(m.w.net, packet{m, to, m.link[to], msg.Append(nil)})

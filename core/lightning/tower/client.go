@@ -24,6 +24,11 @@ const (
 	// maxInFlight bounds the blobs of a channel that were sent and not
 	// acknowledged.
 	maxInFlight = 4 * MaxBatch
+	// MaxQueued bounds the commitments, in all channels, that wait for a session.
+	MaxQueued = 1024
+	// MaxRenewals bounds the sessions of one channel: a full one is followed by
+	// another.
+	MaxRenewals = 64
 )
 
 // again is the alarm for sending again what the tower has not answered.
@@ -37,9 +42,14 @@ type ChannelID [32]byte
 // String is the ID in hex.
 func (id ChannelID) String() string { return hex.EncodeToString(id[:]) }
 
-// Cover asks the client for a session for a channel. Until the tower grants it,
-// Guard fails, so the time for it is when the channel is opened.
-type Cover struct{ Channel ChannelID }
+// Cover asks the client for a session for a channel, when it is opened and at
+// every start. What Guard brings until the tower grants one waits; the secrets,
+// which are not on disk, are for what still waited when the machine stopped. They
+// may be nil where nothing can.
+type Cover struct {
+	Channel ChannelID
+	Secrets *commit.Secrets
+}
 
 // Guard tells the client that the peer has revoked its commitment to State by
 // revealing its per-commitment secret.
@@ -71,7 +81,7 @@ type (
 	Forgotten struct{ Channel ChannelID }
 )
 
-// Errors of outcomes. With all but ErrNothing a revoked commitment stays without
+// Errors of outcomes. With each of them a revoked commitment stays without
 // a guard.
 var (
 	ErrNoSession = errors.New("the tower has not granted a session for this channel")
@@ -98,10 +108,11 @@ type Client struct {
 	Options
 	peer     string
 	secret   keys.Secret
-	channels map[ChannelID]*cover
+	channels map[ChannelID]*guarded
 	sessions map[SessionID]*cover
 	order    []*cover // as they were added
 	waiting  int      // blobs in all outboxes
+	queued   int      // commitments that wait for a session
 	linked   bool     // the tower can be talked to
 	ringing  bool
 }
@@ -115,15 +126,16 @@ const (
 	states
 )
 
-// A cover is a channel and its session.
+// A cover is one session of a channel's.
 type cover struct {
-	channel ChannelID
-	id      SessionID
-	state   state
-	terms   Terms
-	taken   uint32  // blobs that the tower has
-	outbox  []ready // blobs taken, taken+1, ...
-	sent    int     // how many of them, over this link
+	*guarded
+	nth    uint32 // from 0: how often it was renewed
+	id     SessionID
+	state  state
+	terms  Terms
+	taken  uint32  // blobs that the tower has
+	outbox []ready // blobs taken, taken+1, ...
+	sent   int     // how many of them, over this link
 }
 
 // ready is a blob, and the number of the commitment it is about.
@@ -146,12 +158,12 @@ func NewClient(o Options, secret keys.Secret) (*Client, error) {
 	}
 	return &Client{
 		Options: o, peer: o.Tower.PeerName(), secret: secret,
-		channels: map[ChannelID]*cover{}, sessions: map[SessionID]*cover{},
+		channels: map[ChannelID]*guarded{}, sessions: map[SessionID]*cover{},
 	}, nil
 }
 
-func (c *Client) session(id ChannelID) SessionID {
-	return SessionID(c.secret.Derive("tower session/" + id.String()).Reveal())
+func (c *Client) session(id ChannelID, nth uint32) SessionID {
+	return SessionID(c.secret.Derive(fmt.Sprintf("tower session/%v/%d", id, nth)).Reveal())
 }
 
 // Step is the whole client.
@@ -211,7 +223,9 @@ func (c *Client) recv(ev step.Recv, fx *step.Effects) {
 	case Deleted:
 		if v := c.sessions[msg.ID]; v != nil && v.state == leaving {
 			c.drop(v, fx)
-			fx.Done = append(fx.Done, step.Outcome{ID: v.channel.String(), Value: Forgotten{v.channel}})
+			if len(v.sessions) == 0 {
+				fx.Done = append(fx.Done, step.Outcome{ID: v.channel.String(), Value: Forgotten{v.channel}})
+			}
 		}
 	}
 }
@@ -219,7 +233,7 @@ func (c *Client) recv(ev step.Recv, fx *step.Effects) {
 func (c *Client) told(event any, fx *step.Effects) {
 	switch ev := event.(type) {
 	case Cover:
-		c.cover(ev.Channel, fx)
+		c.cover(ev, fx)
 	case Guard:
 		if err := c.guard(ev, fx); err != nil {
 			fail(ev.Channel, fmt.Errorf("commitment %d: %w", ev.State.Number, err), fx)
@@ -235,98 +249,6 @@ func fail(id ChannelID, err error, fx *step.Effects) {
 	fx.Done = append(fx.Done, step.Outcome{ID: id.String(), Err: err})
 }
 
-// cover begins a session. Asking again is harmless.
-func (c *Client) cover(id ChannelID, fx *step.Effects) {
-	if c.channels[id] != nil {
-		return
-	}
-	if len(c.channels) == MaxChannels {
-		fail(id, fmt.Errorf("%w: %d channels are guarded, which is the limit", ErrNoSession, MaxChannels), fx)
-		return
-	}
-	v := &cover{channel: id, id: c.session(id)}
-	c.add(v)
-	fx.Put = append(fx.Put, v.record())
-}
-
-func (c *Client) add(v *cover) {
-	c.channels[v.channel], c.sessions[v.id] = v, v
-	c.order = append(c.order, v)
-	c.waiting += len(v.outbox)
-}
-
-// guard seals what punishes one revoked commitment.
-func (c *Client) guard(g Guard, fx *step.Effects) error {
-	v := c.channels[g.Channel]
-	switch {
-	case v == nil || v.state != inForce:
-		return ErrNoSession
-	case c.waiting >= MaxOutbox:
-		return ErrBacklog
-	case v.next() >= v.terms.Blobs:
-		return ErrFull
-	}
-	point, err := commit.PointOf(g.Revealed)
-	if err != nil {
-		return err
-	}
-	k, err := g.Params.Build(commit.Remote, point, g.State)
-	if err != nil {
-		return err
-	}
-	j, err := NewJustice(v.terms, &g.Params, k, g.Secrets, g.Revealed, c.Payout)
-	if err != nil {
-		return err
-	}
-	blobs := j.Seal(k.ID)
-	if left := v.terms.Blobs - v.next(); len(blobs) > int(left) {
-		return fmt.Errorf("%w: it has room for %d blobs, and %d are needed", ErrFull, left, len(blobs))
-	}
-	for _, b := range blobs {
-		r := ready{b, g.State.Number}
-		fx.Put = append(fx.Put, v.blobRecord(v.next(), r))
-		v.outbox = append(v.outbox, r)
-	}
-	c.waiting += len(blobs)
-	return nil
-}
-
-func (c *Client) forget(id ChannelID, fx *step.Effects) {
-	v := c.channels[id]
-	if v == nil || v.state == leaving {
-		return
-	}
-	c.empty(v, len(v.outbox), fx)
-	v.state = leaving
-	v.sent = 0
-	fx.Put = append(fx.Put, v.record())
-}
-
-// empty forgets the first n blobs of an outbox.
-func (c *Client) empty(v *cover, n int, fx *step.Effects) {
-	for range n {
-		fx.Put = append(fx.Put, step.Record{Key: v.blobKey(v.taken)})
-		v.taken++
-	}
-	v.outbox = v.outbox[n:]
-	v.sent = max(v.sent-n, 0)
-	c.waiting -= n
-}
-
-// drop forgets a channel.
-func (c *Client) drop(v *cover, fx *step.Effects) {
-	c.empty(v, len(v.outbox), fx)
-	fx.Put = append(fx.Put, step.Record{Key: v.key()})
-	delete(c.channels, v.channel)
-	delete(c.sessions, v.id)
-	for i, o := range c.order {
-		if o == v {
-			c.order = append(c.order[:i:i], c.order[i+1:]...)
-			return
-		}
-	}
-}
-
 func (c *Client) granted(v *cover, m Grant, fx *step.Effects) {
 	if v == nil || v.state != asking {
 		return
@@ -335,18 +257,21 @@ func (c *Client) granted(v *cover, m Grant, fx *step.Effects) {
 	case m.Terms.Rates != c.Rates:
 		fail(v.channel, fmt.Errorf("%w: it grants fee rates of %v sat/kvB, and %v were asked for", ErrNoSession, m.Terms.Rates, c.Rates), fx)
 		c.drop(v, fx)
+		c.refused(v.guarded, fx)
 		return
 	case r.Base > c.MaxBase || r.PPM > c.MaxPPM:
 		fail(v.channel, fmt.Errorf("%w: it wants %d sat and %d ppm; the limit is %d sat and %d ppm", ErrDear, r.Base, r.PPM, c.MaxBase, c.MaxPPM), fx)
-		c.forget(v.channel, fx)
+		c.leave(v, fx)
+		c.refused(v.guarded, fx)
 		return
 	}
 	// Taken is not 0 if the client has lost its disk and starts anew: what the
 	// tower has still guards, and numbers go on from there.
 	v.taken = m.Taken
-	v.state, v.terms = inForce, m.Terms
+	v.state, v.terms, v.sent = inForce, m.Terms, 0
 	fx.Put = append(fx.Put, v.record())
 	fx.Done = append(fx.Done, step.Outcome{ID: v.channel.String(), Value: Covered{v.channel, v.terms}})
+	c.drain(v.guarded, fx)
 }
 
 func (c *Client) rejected(v *cover, m Reject, fx *step.Effects) {
@@ -355,6 +280,7 @@ func (c *Client) rejected(v *cover, m Reject, fx *step.Effects) {
 	case v.state == asking:
 		fail(v.channel, fmt.Errorf("%w: it says %q", ErrNoSession, m.Why), fx)
 		c.drop(v, fx)
+		c.refused(v.guarded, fx)
 	default:
 		fail(v.channel, fmt.Errorf("%w: it says %q", ErrLost, m.Why), fx)
 		c.drop(v, fx)
@@ -373,7 +299,7 @@ func (c *Client) acked(v *cover, taken uint32, fx *step.Effects) {
 	number, whole := v.outbox[n-1].number, n == len(v.outbox) || v.outbox[n].number != v.outbox[n-1].number
 	c.empty(v, n, fx)
 	fx.Put = append(fx.Put, v.record())
-	if whole {
+	if whole && v.first() {
 		fx.Done = append(fx.Done, step.Outcome{ID: v.channel.String(), Value: Guarded{v.channel, number}})
 	}
 }
@@ -416,20 +342,6 @@ func (c *Client) check() {
 		step.Assert(v.sent <= max(len(v.outbox), 1) && (v.state == inForce || len(v.outbox) == 0), "tower client: %v has sent %d of %d", v.channel, v.sent, len(v.outbox))
 		step.Assert(v.state != inForce || v.next() <= v.terms.Blobs, "tower client: %v has %d blobs of %d", v.channel, v.next(), v.terms.Blobs)
 	}
-	step.Assert(n == c.waiting && len(c.order) == len(c.channels), "tower client: %d blobs wait, counted %d", n, c.waiting)
-}
-
-// AtRisk is how many revoked commitments of a channel wait for the tower's word
-// that it guards them.
-func (c *Client) AtRisk(id ChannelID) (commitments int) {
-	v := c.channels[id]
-	if v == nil {
-		return 0
-	}
-	for i := range v.outbox {
-		if i == 0 || v.outbox[i].number != v.outbox[i-1].number {
-			commitments++
-		}
-	}
-	return commitments
+	step.Assert(n == c.waiting && len(c.order) == len(c.sessions), "tower client: %d blobs wait, counted %d", n, c.waiting)
+	step.Assert(c.queued <= MaxQueued, "tower client: %d commitments are queued", c.queued)
 }

@@ -415,18 +415,16 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%v", p.outcomes)
 		}
 	})
-	t.Run("full", func(t *testing.T) {
+	t.Run("too large", func(t *testing.T) {
 		p := newPair(t, 1)
 		p.options.Blobs = 4
 		p.boot()
 		l := open(t, commit.Anchors)
 		p.stepClient(tower.Cover{Channel: l.id})
 		p.run()
-		for n := range uint64(3) {
-			p.stepClient(l.guard(l.state(n, 2)))
-		}
+		p.stepClient(l.guard(l.state(1, 20)))
 		p.run()
-		if v, _ := last[tower.Guarded](p); v.Number != 1 || !p.failure(tower.ErrFull) || p.server.Blobs() != 4 {
+		if !p.failure(tower.ErrFull) || p.client.AtRisk(l.id) != 0 || p.server.Sessions() != 1 {
 			t.Errorf("%v", p.outcomes)
 		}
 	})

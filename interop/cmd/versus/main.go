@@ -54,6 +54,13 @@ const (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == childFlag {
+		if err := serve(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "versus:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o, err := parse(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -74,7 +81,7 @@ func main() {
 func parse(args []string, out io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("versus", flag.ContinueOnError)
 	f.SetOutput(out)
-	who := f.String("who", "lnd", "implementations, with commas: "+strings.Join(names(), ", "))
+	who := f.String("who", "lnd,coinop", "implementations, with commas: "+strings.Join(names(), ", "))
 	hops := f.String("hops", "1,2", "channels between payer and payee, with commas: 1, 2")
 	inFlight := f.String("in-flight", "1,10,50", "payments at a time, with commas; 483 is a channel's limit")
 	amounts := f.String("amounts", "1000sat,10sat", "amounts, with commas; below 354 sat an HTLC is dust and not in the commitment")

@@ -45,4 +45,4 @@ type Node struct {
 }
 
 // implementations by the name that --who gives them.
-var implementations = map[string]Start{"lnd": startLnd}
+var implementations = map[string]Start{"lnd": startLnd, "coinop": startCoinop}

@@ -57,6 +57,7 @@ func Test(t *testing.T, open func(t *testing.T) (chain.Source, Miner)) {
 		{"coins are listed until they are spent", coins},
 		{"block rewards ripen", rewards},
 		{"a follower reports levels", follower},
+		{"blocks are followed in order", blocks},
 		{"a closed source says so", closed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -299,6 +300,65 @@ func follower(t *testing.T, s chain.Source, m Miner) {
 	next("the second block", func(w watch.Status) bool { return w.Depth == 2 })
 	must(t, m.Reorg(2))
 	next("the reorganisation", func(w watch.Status) bool { return w.Depth == 0 })
+}
+
+func blocks(t *testing.T, s chain.Source, m Miner) {
+	if _, ok := s.(chain.Blocker); !ok {
+		t.Skip("it shows no blocks")
+	}
+	mine(t, m, 3)
+	agree(t, s, m)
+	type block struct {
+		height int32
+		txs    []*wire.MsgTx
+	}
+	seen := make(chan block, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- chain.FollowBlocks(ctx, s, 2, func(height int32, txs []*wire.MsgTx) error {
+			seen <- block{height, txs}
+			return nil
+		}, func(err error) { t.Log(err) })
+	}()
+	defer func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+	}()
+	// until expects every block up to one that has a transaction.
+	next := int32(2)
+	until := func(id chainhash.Hash) {
+		t.Helper()
+		for late := time.After(Patience); ; {
+			select {
+			case b := <-seen:
+				if b.height > next {
+					t.Fatalf("block %d comes where %d should", b.height, next)
+				}
+				next = b.height + 1
+				for _, tx := range b.txs {
+					if tx.TxHash() == id {
+						return
+					}
+				}
+			case <-late:
+				t.Fatal("the block does not come")
+			}
+		}
+	}
+	o := fund(t, m, 1)
+	mine(t, m, 2)
+	until(o.Point.Hash)
+	first := next
+	// The chain is reorganised: the transaction is mined again, in another block.
+	must(t, m.Reorg(3))
+	mine(t, m, 1)
+	until(o.Point.Hash)
+	if next < first {
+		t.Errorf("the branch is followed to %d only", next)
+	}
 }
 
 func closed(t *testing.T, s chain.Source, _ Miner) {

@@ -225,7 +225,10 @@ func (c *Client) ready() error {
 	return nil
 }
 
-var _ chain.Source = (*Client)(nil)
+var (
+	_ chain.Source  = (*Client)(nil)
+	_ chain.Blocker = (*Client)(nil)
+)
 
 // Status implements chain.Source.
 func (c *Client) Status(_ context.Context, o watch.Output) (watch.Status, error) {
@@ -254,6 +257,16 @@ func (c *Client) Tip(context.Context) (height int32, hash chainhash.Hash, err er
 	defer c.mu.Unlock()
 	height, hash = c.ledger.Tip()
 	return height, hash, c.ready()
+}
+
+// Block implements chain.Blocker.
+func (c *Client) Block(_ context.Context, height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.ready(); err != nil {
+		return hash, nil, err
+	}
+	return c.ledger.Block(height)
 }
 
 // Changed implements chain.Source.

@@ -16,7 +16,10 @@ import (
 	"coinop.dev/world/chain"
 )
 
-var _ chain.Source = (*Node)(nil)
+var (
+	_ chain.Source  = (*Node)(nil)
+	_ chain.Blocker = (*Node)(nil)
+)
 
 // Status implements chain.Source.
 func (n *Node) Status(_ context.Context, o watch.Output) (watch.Status, error) {
@@ -48,6 +51,16 @@ func (n *Node) Tip(context.Context) (height int32, hash chainhash.Hash, err erro
 	defer n.mu.Unlock()
 	height, hash = n.ledger.Tip()
 	return height, hash, n.usable()
+}
+
+// Block implements chain.Blocker.
+func (n *Node) Block(_ context.Context, height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.usable(); err != nil {
+		return hash, nil, err
+	}
+	return n.ledger.Block(height)
 }
 
 // Changed implements chain.Source.

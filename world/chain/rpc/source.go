@@ -16,7 +16,10 @@ import (
 	"coinop.dev/world/chain"
 )
 
-var _ chain.Source = (*Client)(nil)
+var (
+	_ chain.Source  = (*Client)(nil)
+	_ chain.Blocker = (*Client)(nil)
+)
 
 // Status implements chain.Source.
 func (c *Client) Status(ctx context.Context, o watch.Output) (watch.Status, error) {
@@ -140,6 +143,23 @@ func (c *Client) Tip(context.Context) (height int32, hash chainhash.Hash, err er
 	defer c.mu.Unlock()
 	height, hash = c.ledger.Tip()
 	return height, hash, nil
+}
+
+// Block implements chain.Blocker: it asks the node, because only what matters is
+// kept of a block.
+func (c *Client) Block(ctx context.Context, height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
+	hash, err = c.node.hash(ctx, height)
+	switch {
+	case noBlock(err):
+		return hash, nil, fmt.Errorf("%w: %w", chain.ErrNoBlock, err)
+	case err != nil:
+		return hash, nil, err
+	}
+	b, err := c.node.block(ctx, hash)
+	if err != nil {
+		return hash, nil, err
+	}
+	return hash, b.Transactions, nil
 }
 
 // Changed implements chain.Source. It also tells that a question can be answered

@@ -1,0 +1,54 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"coinop.dev"
+	"coinop.dev/core/lightning/node"
+	"coinop.dev/interop/peers"
+	"coinop.dev/rail/lndrail/lnrpc"
+)
+
+// TestParts: what no channel can carry alone goes over two, from coinop to lnd
+// and back.
+func TestParts(t *testing.T) {
+	const each, amount = 2_000_000, 3_000_000 // sat
+	ctx, btcd, nodes := lnds(t, 1)
+	lnd := nodes[0]
+	b := newBox(t, ctx, btcd, "coinop", 10_000_000)
+	for range 2 {
+		b.open(lnd, node.Open{Capacity: each, Public: true})
+	}
+	must(t, lnd.Routes(ctx, 2))
+	bill, _, err := lnd.Bill(ctx, amount*1000)
+	must(t, err)
+	b.pay("lightning:"+bill, amount*coinop.Sat)
+	sums := func(want coinop.Amount) {
+		t.Helper()
+		until(t, "the sums are right", func() error {
+			have := coinop.Amount(0)
+			for _, c := range b.summary().Channels {
+				have += c.Remote
+			}
+			if have != want {
+				return fmt.Errorf("lnd has %v", have)
+			}
+			return nil
+		})
+	}
+	sums(amount * coinop.Sat)
+	const back = amount - 200_000 // less the reserves
+	must(t, pay(ctx, lnd, &lnrpc.SendPaymentRequest{PaymentRequest: b.bill(back*coinop.Sat, false), MaxParts: 8}))
+	sums((amount - back) * coinop.Sat)
+}
+
+// rateIs reports whether lnd has a channel's commitments at a rate.
+func rateIs(ctx context.Context, n *peers.Lnd, point string, satPerKW int64) error {
+	c, err := n.Channel(ctx, point)
+	if err == nil && c.FeePerKw != satPerKW {
+		err = fmt.Errorf("it has %d sat/kw, and %d is wanted", c.FeePerKw, satPerKW)
+	}
+	return err
+}
