@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"coinop.dev"
+	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
@@ -32,6 +33,14 @@ func TestForwarding(t *testing.T) {
 			return err
 		}
 		return fmt.Errorf("it knows %d public channels", len(g.Edges))
+	})
+
+	until(t, "coinop D knows what lnd C asks for the last hop", func() error {
+		i, err := invoice.Parse(D.bill(coinop.Sat, false))
+		if err == nil && len(i.Hints) == 0 {
+			err = errors.New("its invoices have no hint")
+		}
+		return err
 	})
 
 	bill := func(n *peers.Lnd, sat int64) *lnrpc.AddInvoiceResponse {

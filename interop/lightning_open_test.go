@@ -2,6 +2,8 @@ package interop
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -45,10 +47,23 @@ func (b *box) openedBy(ctx context.Context, n *peers.Lnd, sat, push int64, k kin
 	must(b.t, err)
 	must(b.t, b.chain.MineMempool(ctx, 1, 1))
 	b.active(n, peers.Outpoint(point))
-	// lnd makes the channel's place in its graph anew at the sixth confirmation.
-	// What it hears of it in that moment it drops, and never listens to again.
-	must(b.t, b.chain.Mine(5))
 	must(b.t, n.Routes(ctx, 1))
+	if k.private {
+		return point
+	}
+	// Only now: lnd, if it does aliases, makes the channel's place in its graph anew
+	// at the sixth confirmation, and what it hears of it in that moment it drops,
+	// and never listens to again.
+	must(b.t, b.chain.Mine(5))
+	until(b.t, "lnd has announced the channel", func() error {
+		g, err := n.Lightning.DescribeGraph(ctx, &lnrpc.ChannelGraphRequest{})
+		if err != nil || slices.ContainsFunc(g.Edges, func(e *lnrpc.ChannelEdge) bool {
+			return e.ChanPoint == peers.Outpoint(point) && e.Node1Policy != nil && e.Node2Policy != nil
+		}) {
+			return err
+		}
+		return fmt.Errorf("it knows %d public channels", len(g.Edges))
+	})
 	return point
 }
 

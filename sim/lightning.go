@@ -70,8 +70,8 @@ type deal struct {
 	from, to *party
 	kind     string
 	answer   string // "paid", "unpaid", or "" if none has come
-	why      string // it is unpaid
-	again    int    // how often it was asked for again because it was
+
+	again int // how often it was asked for again because it was
 }
 
 // NewLightning sets the world up: three machines without channels.
@@ -488,7 +488,7 @@ func (l *Lightning) broke(p *party, v node.Broke) {
 		l.broken[c.ID.String()] = v.Why
 		for _, peer := range l.parties {
 			if peer.key.Public() == c.Peer && peer.honest && p.honest {
-				l.Fail(fmt.Errorf("the %s gives up its channel with the %s: %s", p.name, peer.name, v.Why))
+				l.Fail(fmt.Errorf("the %s gives up its channel with the %s: %s; at %d there hangs%s", p.name, peer.name, v.Why, l.Chain.Tip(), l.hanging()))
 			}
 		}
 	}

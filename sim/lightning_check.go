@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -27,12 +26,12 @@ func (l *Lightning) answered(d *deal, out step.Outcome) {
 			l.Fail(fmt.Errorf("order %v of %v is paid, and the %s has earned %+v", d.ID, d.Amount, d.to.name, got))
 		}
 	case kind == coinop.Unpaid || kind == coinop.Refused || kind == coinop.Invalid:
-		d.answer, d.why = "unpaid", cause(out.Err)
+		d.answer = "unpaid"
 		if d.again < 3 && l.Now < l.retry { // what is certainly not paid can be asked for again
 			d.again++
 			l.At(l.Now+step.Time(5+5*d.again)*step.Second, func() { l.ask(d) })
 		}
-		if d.to.honest && got != nil && l.enforced(d) {
+		if d.from.honest && d.to.honest && got != nil && l.enforced(d) {
 			l.Fail(fmt.Errorf("order %v of %v counts as not paid (%w), and the %s has earned %+v", d.ID, d.Amount, out.Err, d.to.name, *got))
 		}
 	default:
@@ -80,7 +79,11 @@ func (l *Lightning) invariants() error {
 			}
 			ours, theirs := c.HTLCs()
 			for _, h := range append(ours[:len(ours):len(ours)], theirs...) {
-				if (h.Ours || h.Settle != nil && h.Settle.Preimage != nil) && int64(h.Expiry)+late < int64(l.Chain.Tip()) {
+				fulfilled := h.Settle != nil && h.Settle.Preimage != nil
+				if fulfilled && h.Stage >= channel.Unacked || !h.Ours && !fulfilled {
+					continue // its end is agreed, or the peer's to worry about
+				}
+				if int64(h.Expiry)+late < int64(l.Chain.Tip()) {
 					return fmt.Errorf("an HTLC of the %s (ours: %v, stage %d) expired at %d; the chain is at %d and its channel is open", p.name, h.Ours, h.Stage, h.Expiry, l.Chain.Tip())
 				}
 			}
@@ -234,14 +237,6 @@ func (l *Lightning) honest(c *channel.Channel) bool {
 		}
 	}
 	return false
-}
-
-// cause is an error without what it happened to.
-func cause(err error) string {
-	if e := (*coinop.Error)(nil); errors.As(err, &e) && e.Err != nil {
-		return e.Err.Error()
-	}
-	return err.Error()
 }
 
 // survived is what must hold of the honest nodes once all is calm, if channels

@@ -20,7 +20,7 @@ import (
 
 const (
 	// cheatDrain is how long what is in flight may take before a cheat.
-	cheatDrain = 5 * time.Second
+	cheatDrain = 12 * time.Second
 	// cheatCaught is how long the charger may take to punish one.
 	cheatCaught = 20 * time.Second
 	// cheatReopen bounds the opening of a new channel afterwards.

@@ -241,8 +241,11 @@ func (d *relay) look(ctx context.Context) {
 }
 
 // earned reads the router's fees from its channels. While something is on its
-// way, what came in and what went out are not of the same payments.
+// way, what came in and what went out are not of the same payments: then it is
+// at least the fee of each that has arrived. It is called with d.mu held.
 func (d *relay) earned(sum node.Summary) {
+	price, _ := d.item.Price.Times(d.scenario.units(d.rate))
+	d.fees = max(d.fees, coinop.Amount(d.payments)*(relayFeeBase+price*relayFeePPM/1_000_000))
 	in, out := coinop.Amount(0), d.relayed
 	for _, c := range sum.Channels {
 		switch {

@@ -74,7 +74,7 @@ func (v viewer) goesOn() {
 func TestRouterThatCheatsLosesItsChannel(t *testing.T) {
 	var out bytes.Buffer
 	u := &ui{out: &out, err: io.Discard, json: true}
-	d := newDemo(u, demoOptions{scenario: "charger", rail: "lightning", rate: 40, noBrowser: true, listen: "127.0.0.1:0"})
+	d := newDemo(u, demoOptions{scenario: "charger", rail: "lightning", rate: 20, noBrowser: true, listen: "127.0.0.1:0"})
 	ctx, interrupt := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.run(ctx) }()
@@ -115,9 +115,9 @@ func TestRouterThatCheatsLosesItsChannel(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &end); err != nil {
 		t.Fatal(err)
 	}
-	// 40 payments a second of 51 mWh at 500 msat; the router keeps 100 msat of
+	// 20 payments a second of 102 mWh at 500 msat; the router keeps 100 msat of
 	// each and a thousandth.
-	if fees := end.Payments * (100 + 25_500/1000); end.Fees != fees {
+	if fees := end.Payments * (100 + 51_000/1000); end.Fees != fees {
 		t.Errorf("%d payments: the router has earned %d msat; want %d", end.Payments, end.Fees, fees)
 	}
 	if !end.Conserved || !end.Verifies || end.Hops != 2 || end.Seller < c.SellerSat {

@@ -153,6 +153,9 @@ func (s *station) serveAPI(addr string) (string, func(), error) {
 	mux.HandleFunc("POST /v1/bills", s.apiBill)
 	mux.HandleFunc("GET /v1/orders/{id}", s.apiOrder)
 	mux.HandleFunc("POST /v1/close", s.apiClose)
+	mux.HandleFunc("GET /v1/channels", s.apiChannels)
+	mux.HandleFunc("POST /v1/channels", s.apiOpenChannel)
+	mux.HandleFunc("POST /v1/channels/close", s.apiCloseChannel)
 	mux.HandleFunc("POST /v1/chain/mine", s.apiMine)
 	mux.HandleFunc("POST /v1/chain/faucet", s.apiFaucet)
 	server := &http.Server{Handler: http.NewCrossOriginProtection().Handler(mux), ReadHeaderTimeout: 5 * time.Second}

@@ -76,7 +76,7 @@ func (u *ui) root() *cobra.Command {
 	root.PersistentFlags().BoolVarP(&u.verbose, "verbose", "v", false, "log what happens, to stderr")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	for _, c := range []*cobra.Command{
-		demoCommand(u), serveCommand(u), payCommand(u), chargeCommand(u), checkCommand(u), restoreCommand(u),
+		demoCommand(u), serveCommand(u), payCommand(u), chargeCommand(u), checkCommand(u), channelCommand(u), restoreCommand(u),
 		railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), versionCommand(u),
 	} {
 		if c != nil { // a part that this build leaves out

@@ -53,7 +53,7 @@ func Find(s node.Summary, name string) (list []node.ChannelSummary, err error) {
 		if prefix {
 			byID++
 		}
-		if over(&c) || !prefix && name != c.SCID && name != c.Funding && peer != c.Peer.String() {
+		if Over(&c) || !prefix && name != c.SCID && name != c.Funding && peer != c.Peer.String() {
 			continue
 		}
 		list = append(list, c)
@@ -73,8 +73,8 @@ var ErrNoChannel = errors.New("no open channel is")
 // minPrefix is how many digits name a channel.
 const minPrefix = 6
 
-// over reports whether the chain has the end of a channel.
-func over(c *node.ChannelSummary) bool { return c.State == "closed" }
+// Over reports whether the chain has the end of a channel.
+func Over(c *node.ChannelSummary) bool { return c.State == "closed" || c.SpendDepth > 0 }
 
 // Close begins to close channels: with their peers, or alone if force is set. It
 // returns when they have begun, or says why one cannot.
@@ -85,28 +85,54 @@ func Close(ctx context.Context, m *engine.Machine, list []node.ChannelSummary, f
 		}
 	}
 	for _, c := range list {
-		var id wire.ChannelID
-		if _, err := hex.Decode(id[:], []byte(c.Channel)); err != nil {
-			return err
-		}
-		ended, stop := context.WithCancel(ctx)
-		wait, err := m.Host.Await(node.Name, node.CloseID+id.String())
-		if err == nil {
-			err = m.Host.Tell(ctx, node.Name, node.Close{ID: id, Force: force})
-		}
-		if err == nil { // a refusal comes in the same step
-			err = m.Host.Do(ctx, func(*drive.Machine) {})
-		}
-		stop()
-		if err != nil {
-			return err
-		}
-		if _, err := wait(ended); err != nil && !errors.Is(err, context.Canceled) {
+		if err := begin(ctx, m, c.Channel, force); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// begin begins to close one channel. Only a refusal is answered, so it watches
+// for a while what the channel does.
+func begin(ctx context.Context, m *engine.Machine, channel string, force bool) error {
+	var id wire.ChannelID
+	if _, err := hex.Decode(id[:], []byte(channel)); err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(ctx, beginning)
+	defer stop()
+	wait, err := m.Host.Await(node.Name, node.CloseID+id.String())
+	if err != nil {
+		return err
+	}
+	refused := make(chan error, 1)
+	go func() {
+		_, err := wait(ctx)
+		if ctx.Err() == nil {
+			refused <- err
+		}
+	}()
+	if err := m.Host.Tell(ctx, node.Name, node.Close{ID: id, Force: force}); err != nil {
+		return err
+	}
+	ask := func(ctx context.Context) (node.Summary, error) { return Summary(ctx, m) }
+	err = Watch(ctx, ask, func(s node.Summary) bool {
+		list, _ := Find(s, channel)
+		return len(refused) > 0 || len(list) == 0 || list[0].State != "open" && list[0].State != "pending"
+	})
+	select {
+	case err := <-refused:
+		return err
+	default:
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil // it takes its time
+	}
+	return err
+}
+
+// beginning is how long a closing has to begin.
+const beginning = 2 * time.Second
 
 // reachAll connects to the peers of channels where they were last found.
 func reachAll(ctx context.Context, m *engine.Machine, list []node.ChannelSummary) error {

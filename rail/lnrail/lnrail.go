@@ -71,6 +71,17 @@ func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, er
 	return c, c.ensure(ctx, s.open)
 }
 
+// greet connects again with whoever was linked before the node was there: what
+// they said first, which is how Lightning begins, is lost.
+func greet(m *engine.Machine) {
+	for _, p := range m.Peers() {
+		if p.Link != 0 {
+			m.Cut(p.Key, true)
+			m.Cut(p.Key, false)
+		}
+	}
+}
+
 // Reach connects to a peer, and has the node remember where it was found.
 func Reach(ctx context.Context, m *engine.Machine, peer keys.Public, addr string) error {
 	if err := m.Connect(ctx, addr, peer); err != nil {
@@ -110,7 +121,7 @@ func start(ctx context.Context, m *engine.Machine, s settings) error {
 		return err
 	}
 	find(m, stranded)
-	tellLinks(ctx, m, node.Name) // they linked before the node was there
+	greet(m) // they linked before the node was there
 	return nil
 }
 

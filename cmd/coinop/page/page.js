@@ -32,7 +32,7 @@ function child(parent, tag, text, className) {
   return el;
 }
 
-const named = (s, who) => s[who].name || who;
+const named = (s, who) => (s[who].name || who).toLowerCase();
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // ---- one state onto the page ----
@@ -134,7 +134,7 @@ function drawTotals(s) {
   set('source', s.source ? `from ${s.source}` : '\u00a0');
   set('risk-is', s.route ? 'Dust in flight' : 'At risk right now');
   set('risk-b-is', s.route ? 'now' : named(s, 'buyer'));
-  set('risk-s-is', s.route ? 'limit a channel' : named(s, 'seller'));
+  set('risk-s-is', s.route ? 'of at most' : named(s, 'seller'));
   if (s.route) drawDust(s); else drawRisk(s);
   for (const p of ['p50', 'p99']) {
     const n = s[`${p}_ms`];

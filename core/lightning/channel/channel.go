@@ -183,6 +183,9 @@ type Channel struct {
 	closing              closing
 	failure              string
 	sigChanged, newTerms bool
+	secretAdded          bool
+	lastPointOf          uint64 // which of our points lastPoint is
+	lastPoint            keys.Public
 	dirty                bool
 	urgent               bool // the peer would not tell us again what has changed
 

@@ -14,6 +14,7 @@ import (
 // closing is the end of a channel by agreement.
 type closing struct {
 	simple bool // option_simple_close
+	asked  bool // the peer said shutdown first, since the start of the process
 	rate   int64
 	// fee is what we offered last over this connection, 0 if nothing.
 	fee int64
@@ -68,6 +69,7 @@ func (c *Channel) recvShutdown(m *ln.Shutdown) {
 		c.change()
 	}
 	if !c.sentShutdown {
+		c.closing.asked = true
 		c.sentShutdown, c.closing.rate = true, max(c.closing.rate, c.fees[0].rate)
 		c.unsend(ErrNotOpen)
 		c.sendShutdown()
@@ -168,8 +170,11 @@ func (c *Channel) agree(t *wire.MsgTx) {
 func (c *Channel) offerSimple() {
 	fee := c.idealFee()
 	c.closing.fee = fee
-	if c.local.Sats() < fee {
+	switch {
+	case c.local.Sats() < fee:
 		return // we have nothing to close for: the peer pays
+	case c.closing.asked && c.remote.Sats() >= fee:
+		return // the peer wants to close, and can pay for it
 	}
 	m := &ln.ClosingComplete{Closing: ln.Closing{
 		ChannelID: c.ID, CloserScriptPubKey: c.Payout, CloseeScriptPubKey: c.gotShutdown, FeeSatoshis: fee,
@@ -220,9 +225,14 @@ func (c *Channel) recvClosingComplete(m *ln.ClosingComplete) {
 		c.warn("closing_complete to a script that is not allowed")
 		return
 	}
-	for _, v := range [...]commit.Variant{commit.CloserAndClosee, commit.CloseeOnly, commit.CloserOnly} {
+	order := [...]commit.Variant{commit.CloserAndClosee, commit.CloseeOnly, commit.CloserOnly}
+	dust := c.local.Sats() < c.Ours.Dust
+	if dust { // nobody would relay an output of ours
+		order = [...]commit.Variant{commit.CloserOnly, commit.CloserAndClosee, commit.CloseeOnly}
+	}
+	for _, v := range order {
 		sig := *signatureOf(&m.Closing, v)
-		if sig == nil || v == commit.CloserOnly && c.local.Sats() >= c.Ours.Dust {
+		if sig == nil || v == commit.CloserOnly && !dust {
 			continue
 		}
 		k, err := c.Commit.SimpleClosing(commit.Remote, v, c.local, c.remote, c.Payout, m.CloserScriptPubKey, m.FeeSatoshis, m.Locktime)

@@ -198,8 +198,11 @@ func (c *Channel) persist() {
 	if c.sigChanged {
 		c.put(keySigs, c.sigsRecord())
 	}
-	c.put(keyRevealed, c.revealed.Append(nil))
+	if c.secretAdded || c.newTerms {
+		c.put(keyRevealed, c.revealed.Append(nil))
+	}
 	c.put(keyState, c.stateRecord())
+	c.secretAdded = false
 	c.dirty, c.sigChanged, c.newTerms, c.urgent = false, false, false, false
 }
 

@@ -60,7 +60,7 @@ func (c *Channel) Recv(m ln.Message, note []byte) {
 func (c *Channel) recvSigned(m *ln.CommitmentSigned) {
 	s := c.state(commit.Local, false, theySign)
 	s.Number++
-	k, err := c.secrets.Build(&c.Commit, commit.Local, c.secrets.Point(s.Number), s)
+	k, err := c.secrets.Build(&c.Commit, commit.Local, c.ourPoint(s.Number), s)
 	if err == nil {
 		err = k.Verify(m.Signature, m.HTLCSignatures)
 	}
@@ -89,8 +89,17 @@ func (c *Channel) recvSigned(m *ln.CommitmentSigned) {
 func (c *Channel) sendRevoke() {
 	c.send(&ln.RevokeAndAck{
 		ChannelID: c.ID, PerCommitmentSecret: c.secrets.PerCommitment(c.number - 1),
-		NextPerCommitmentPoint: c.secrets.Point(c.number + 1),
+		NextPerCommitmentPoint: c.ourPoint(c.number + 1),
 	})
+}
+
+// ourPoint is secrets.Point, which the next signature of the peer's asks for
+// again.
+func (c *Channel) ourPoint(n uint64) keys.Public {
+	if c.lastPointOf != n || n == 0 {
+		c.lastPointOf, c.lastPoint = n, c.secrets.Point(n)
+	}
+	return c.lastPoint
 }
 
 func (c *Channel) recvRevoke(m *ln.RevokeAndAck) {
@@ -115,6 +124,7 @@ func (c *Channel) recvRevoke(m *ln.RevokeAndAck) {
 		s := c.state(commit.Remote, true)
 		revoked.State = &s
 	}
+	c.secretAdded = true
 	c.event(revoked)
 	c.theirNumber++
 	c.point, c.next = c.next, m.NextPerCommitmentPoint

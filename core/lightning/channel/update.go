@@ -20,6 +20,7 @@ var (
 	ErrTooSmall  = errors.New("the amount is below the peer's minimum")
 	ErrDust      = errors.New("max_dust_in_flight is reached: payments that small cannot be enforced on the chain while they are in flight")
 	ErrSenseless = errors.New("the amount or the expiry is none")
+	ErrOverdue   = errors.New("the peer takes no payments, and the expiry is near")
 )
 
 // Spendable is the most one more HTLC of ours may carry, in msat.
@@ -317,6 +318,24 @@ func (c *Channel) Value() Value {
 	v := Value{Local: c.local, Remote: c.remote, OursInFlight: ours, TheirsSent: theirs, Dust: c.DustInFlight(), HTLCs: n + m}
 	v.Spendable, v.Receivable = c.Spendable(), c.Receivable()
 	return v
+}
+
+// Overdue gives back the HTLCs that wait to be sent, to a peer that does not
+// revoke, and expire at a height or before.
+func (c *Channel) Overdue(height uint32) {
+	left := c.waiting[:0]
+	for _, h := range c.waiting {
+		if h.Expiry > height {
+			left = append(left, h)
+			continue
+		}
+		c.waitingSum -= h.Amount
+		c.event(Unsent{h, ErrOverdue})
+	}
+	clear(c.waiting[len(left):])
+	if c.waiting = left; len(left) == 0 {
+		c.waiting = nil
+	}
 }
 
 // Expiring returns the least expiry of an HTLC that only the chain can decide at

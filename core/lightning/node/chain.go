@@ -132,6 +132,7 @@ func (n *Node) deadlines(c *chanState) {
 	if c.Status() >= channel.Closing {
 		return
 	}
+	c.Overdue(uint32(n.tip) + expiryMargin)
 	ours, theirs := c.Expiring()
 	switch {
 	case theirs != math.MaxUint32 && int64(theirs)-claimMargin <= int64(n.tip):

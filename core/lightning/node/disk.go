@@ -133,7 +133,7 @@ func (n *Node) loadPayments() {
 		for _, h := range ours {
 			o, err := readOutgoing(h.Note)
 			step.Assert(err == nil, "lightning: the note of HTLC %d: %v", h.ID, err)
-			if h.Stage == channel.Signed {
+			if h.Stage == channel.Signed && c.Status() < channel.Closing {
 				h.Onion, h.Derived = n.onionAgain(&o, h), true
 			}
 			if _, done := n.paid.by[o.order]; o.from != 0 || done || c.Decided(h) {
@@ -155,12 +155,16 @@ func (n *Node) loadPayments() {
 // payment of our own it is computed, of a forward it is inside the other one.
 func (n *Node) onionAgain(o *outgoing, h *channel.HTLC) *[wire.OnionSize]byte {
 	if o.from == 0 {
-		p, _, err := onion.New(n.session(o), h.Hash, o.hops(h.Expiry))
+		p, _, err := onion.New(n.session(o), h.Hash, o.hops(h.Expiry, nil))
 		step.Assert(err == nil, "lightning: the onion of HTLC %d cannot be made again: %v", h.ID, err)
 		return (*[wire.OnionSize]byte)(p)
 	}
 	c := n.channels[o.from]
-	step.Assert(c != nil && c.Incoming(o.id) != nil, "lightning: HTLC %d is forwarded from one that is not there", h.ID)
+	if c == nil || c.Incoming(o.id) == nil {
+		// Its channel has ended on the chain and is forgotten: nobody waits for
+		// this payment any more, and the peer will fail what it cannot read.
+		return new([wire.OnionSize]byte)
+	}
 	in, err := readIncoming(c.Incoming(o.id).Note)
 	step.Assert(err == nil && in.next != nil, "lightning: the note of HTLC %d: %v", o.id, err)
 	return (*[wire.OnionSize]byte)(in.next)

@@ -157,6 +157,7 @@ type Node struct {
 	waiting     []*payment // to be routed in this step
 	paused      []*payment // until a channel comes back
 	nextAttempt uint64
+	tables      tables
 	asking      map[string][]*payment
 	paid        ring[coinop.OrderID, *Settled]
 	batches     map[uint64]*terms

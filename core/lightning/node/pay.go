@@ -125,7 +125,7 @@ func (n *Node) begin(p *payment, i *bolt11) error {
 func (n *Node) beginNode(p *payment, address string) (err error) {
 	address, query, _ := strings.Cut(address, "?")
 	node, _, _ := strings.Cut(address, "@")
-	if p.payee, err = keys.ParsePublicHex(node); err != nil {
+	if p.payee, err = n.tables.parse(node); err != nil {
 		return err
 	}
 	if p.payee == n.id {
@@ -427,6 +427,9 @@ func (n *Node) part(p *payment, first *chanState, path []graph.Hop, amount coino
 	if p.terms != nil {
 		o.ref = p.terms.ref
 	}
+	for i := range path {
+		n.tables.use(path[i].Node)
+	}
 	n.nextAttempt++
 	o.attempt = n.nextAttempt
 	n.changed = true
@@ -438,11 +441,12 @@ func (n *Node) part(p *payment, first *chanState, path []graph.Hop, amount coino
 // orderRecord carries the order of a keysend payment (custom, odd).
 const orderRecord = 0x636f696f
 
-// hops are what each node of a path is told.
-func (o *outgoing) hops(expiry uint32) []onion.Hop {
+// hops are what each node of a path is told. known may be nil.
+func (o *outgoing) hops(expiry uint32, known *tables) []onion.Hop {
 	hops := make([]onion.Hop, len(o.path))
 	for i := range o.path {
 		hops[i].Node = o.path[i].Node
+		hops[i].Table = known.of(o.path[i].Node)
 		if i == len(o.path)-1 {
 			hops[i].Payload = o.payload
 			break
@@ -459,7 +463,7 @@ func (n *Node) session(o *outgoing) keys.Secret {
 
 // wrap makes the onion. It is called for many sends at once.
 func (s *send) wrap(n *Node) {
-	p, _, err := onion.New(n.session(&s.note), s.htlc.Hash, s.note.hops(s.htlc.Expiry))
+	p, _, err := onion.New(n.session(&s.note), s.htlc.Hash, s.note.hops(s.htlc.Expiry, &n.tables))
 	if err == nil {
 		s.htlc.Onion = (*[wire.OnionSize]byte)(p)
 	}
@@ -694,7 +698,7 @@ func (n *Node) learn(c *chanState, o *outgoing, h *channel.HTLC) error {
 		}
 		return nil
 	}
-	_, secrets, err := onion.New(n.session(o), h.Hash, o.hops(h.Expiry))
+	_, secrets, err := onion.New(n.session(o), h.Hash, o.hops(h.Expiry, nil))
 	step.Assert(err == nil, "lightning: an onion cannot be made again: %v", err)
 	hop, f, err := onion.Open(secrets, h.Settle.Reason)
 	switch {

@@ -48,7 +48,8 @@ type Summary struct {
 	Graph   int           `json:"graph_channels"`
 	CanSend coinop.Amount `json:"can_send_msat"`
 	CanTake coinop.Amount `json:"can_receive_msat"`
-	// One channel more, as large as the largest one, lets its opener send so much.
+	// One channel more, as large as the largest one or as those that are opened
+	// automatically, lets its opener send so much.
 	OneMore  coinop.Amount `json:"one_more_channel_msat"`
 	Sentence string        `json:"liquidity"`
 }
@@ -61,7 +62,7 @@ const newChannel = 1_000_000
 func (n *Node) Summary() Summary {
 	s := Summary{Node: n.id, Tip: n.tip, MaxDust: n.MaxDust, Paying: len(n.paying), Graph: n.graph.Channels()}
 	var l liquidity
-	largest := n.Auto.Capacity
+	next := int64(0) // the capacity of the channel after these
 	for _, c := range n.ordered() {
 		v := c.Value()
 		cs := ChannelSummary{
@@ -77,12 +78,15 @@ func (n *Node) Summary() Summary {
 			cs.Spendable, cs.Receivable = v.Spendable, v.Receivable
 		}
 		l.add(c.Channel, v)
-		largest = max(largest, c.Commit.Capacity)
+		next = max(next, c.Commit.Capacity)
 		s.Dust += v.Dust
 		s.Channels = append(s.Channels, cs)
 	}
 	s.CanSend, s.CanTake = l.now.send, l.now.take
-	s.OneMore = n.oneMore(largest)
+	if n.Auto.Below > 0 {
+		next = n.Auto.Capacity
+	}
+	s.OneMore = n.oneMore(next)
 	s.Sentence = l.sentence(s.OneMore)
 	return s
 }
