@@ -90,7 +90,7 @@ func TestForwarding(t *testing.T) {
 	}
 	t.Log("what the channel between B and C cannot carry comes back")
 	const tooMuch = 3_000_000
-	if p, err := follow(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(tooMuch*coinop.Sat, false)}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_NO_ROUTE {
+	if p, err := follow(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(tooMuch*coinop.Sat, false), MaxParts: 1}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_NO_ROUTE {
 		t.Errorf("A's payment ends with %v", err)
 	}
 	if _, err := D.try("lightning:"+bill(A, tooMuch).PaymentRequest, tooMuch*coinop.Sat, time.Minute); coinop.KindOf(err) != coinop.Unpaid {

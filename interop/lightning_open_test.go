@@ -90,6 +90,7 @@ func TestLndOpens(t *testing.T) {
 		bill, _, err := lnd.Bill(ctx, 300_000_000)
 		must(t, err)
 		b.pay("lightning:"+bill, 300_000*coinop.Sat)
+		b.idle(lnd, peers.Outpoint(point))
 		must(t, lnd.CloseChannel(ctx, point, false))
 		b.over(lnd)
 		if got := b.coins() - before; got != 400_000 {

@@ -37,6 +37,7 @@ type box struct {
 	dir   string
 	key   keys.Secret
 	addr  string
+	delay int // blocks that a peer's money waits if it closes alone
 
 	db     *pebble.DB
 	source chain.Source
@@ -49,7 +50,7 @@ func newBox(t *testing.T, ctx context.Context, btcd *peers.Btcd, name string, sa
 	t.Helper()
 	key, err := keys.NewSecret(rand.Reader)
 	must(t, err)
-	b := &box{t: t, ctx: ctx, chain: btcd, name: name, dir: t.TempDir(), key: key, addr: "127.0.0.1:0"}
+	b := &box{t: t, ctx: ctx, chain: btcd, name: name, dir: t.TempDir(), key: key, addr: "127.0.0.1:0", delay: 6}
 	if sat > 0 {
 		a, err := address.NewAddressWitnessPubKeyHash(tx.P2WPKH(tx.WalletKey(key).Public())[2:], &chaincfg.RegressionNetParams)
 		must(t, err)
@@ -85,7 +86,7 @@ func (b *box) start() {
 	b.addr = addr.String()
 	var g rail.Registry
 	g.Register(lnrail.Scheme, lnrail.Driver{})
-	b.rail, err = g.Open(b.ctx, "lightning:?claim_depth=3&delay=6&host="+b.addr, rail.Env{Machine: b.m})
+	b.rail, err = g.Open(b.ctx, fmt.Sprintf("lightning:?claim_depth=3&delay=%d&host=%s", b.delay, b.addr), rail.Env{Machine: b.m})
 	must(b.t, err)
 }
 
@@ -160,6 +161,23 @@ func (b *box) active(n *peers.Lnd, point string) {
 			}
 		}
 		return fmt.Errorf("coinop says it is not: %+v", b.summary().Channels)
+	})
+}
+
+// idle waits until nothing hangs in a channel, at either end.
+func (b *box) idle(n *peers.Lnd, point string) {
+	b.t.Helper()
+	until(b.t, "nothing hangs in the channel", func() error {
+		c, err := n.Channel(b.ctx, point)
+		if err == nil && len(c.PendingHtlcs) > 0 {
+			err = fmt.Errorf("lnd has %v", c.PendingHtlcs)
+		}
+		for _, c := range b.summary().Channels {
+			if err == nil && c.Funding == point && c.HTLCs > 0 {
+				err = fmt.Errorf("coinop has %d HTLCs", c.HTLCs)
+			}
+		}
+		return err
 	})
 }
 

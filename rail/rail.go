@@ -36,6 +36,14 @@ type Driver interface {
 	Open(ctx context.Context, u *url.URL, env Env) (Conn, error)
 }
 
+// A NetworkDriver opens rails that are a Network.
+type NetworkDriver interface {
+	Driver
+	// Speaks lists the schemes of the payment URIs that its rails pay, whoever
+	// the payee is.
+	Speaks() []string
+}
+
 // A Conn is one open rail.
 type Conn interface {
 	// Pay returns a receipt with its proof, or an error whose kind is Unpaid
@@ -86,6 +94,7 @@ type Network interface {
 // A Rail is an open rail as its users hold it.
 type Rail struct {
 	scheme string
+	speaks []string
 	uri    string
 	conn   Conn
 }
@@ -94,13 +103,9 @@ type Rail struct {
 func (r *Rail) Scheme() string { return r.scheme }
 
 // Speaks reports whether the rail pays URIs of a scheme: its own, or one that
-// its Conn lists because it names the same money.
+// names the same money.
 func (r *Rail) Speaks(scheme string) bool {
-	if scheme == r.scheme {
-		return true
-	}
-	s, ok := r.conn.(interface{ Speaks() []string })
-	return ok && slices.Contains(s.Speaks(), scheme)
+	return scheme == r.scheme || slices.Contains(r.speaks, scheme)
 }
 
 // String is the URI the rail was opened with.
@@ -277,7 +282,17 @@ func (g *Registry) Open(ctx context.Context, uri string, env Env) (*Rail, error)
 	if err != nil {
 		return nil, fmt.Errorf("rail %s: %w", uri, err)
 	}
-	return &Rail{scheme: u.Scheme, uri: uri, conn: conn}, nil
+	return &Rail{scheme: u.Scheme, speaks: g.Speaks(u.Scheme), uri: uri, conn: conn}, nil
+}
+
+// Speaks lists what rails of a scheme pay besides whom their own URI names.
+func (g *Registry) Speaks(scheme string) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n, ok := g.drivers[scheme].(NetworkDriver); ok {
+		return n.Speaks()
+	}
+	return nil
 }
 
 // Params reads a rail URI's query strictly: a key the rail does not know, or a

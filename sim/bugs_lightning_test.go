@@ -26,7 +26,7 @@ func TestPlantedLightningBugsAreCaught(t *testing.T) {
 		{"a revocation that is not saved", wrapNodes(func(n drive.Core) drive.Core { return &unsaved{wrapped: wrapped{n}} }), []string{"memory and disk differ", "gives up its channel"}},
 		{"a preimage that is not passed on", wrapNodes(func(n drive.Core) drive.Core { return &mute{wrapped: wrapped{n}, links: map[uint64]bool{}} }), []string{"gives up its channel", "was never answered", "still hang"}},
 		{"a settled order that is lost", wrapNodes(func(n drive.Core) drive.Core { return &lossy{wrapped{n}} }), []string{"memory and disk differ"}},
-		{"a payment taken twice", wrapNodes(func(n drive.Core) drive.Core { return &greedy{wrapped: wrapped{n}} }), []string{"was earned 2 times"}},
+		{"a payment taken twice", wrapNodes(func(n drive.Core) drive.Core { return &greedy{wrapped: wrapped{n}} }), []string{"was earned 2 times", "paid nothing and has"}},
 		{"given up when the link goes", wrapNodes(func(n drive.Core) drive.Core {
 			return &hasty{wrapped: wrapped{n}, pending: map[coinop.OrderID]bool{}}
 		}), []string{"counts as not paid", "the purse of"}},

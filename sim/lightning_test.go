@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// A seed that pays nothing would prove nothing: most orders must come through.
+// Stories in which nothing is paid would prove nothing.
 func TestLightningPays(t *testing.T) {
 	paid, all := 0, 0
 	for seed := uint64(2); seed <= 16; seed += 2 { // those without an adversary
@@ -14,6 +14,9 @@ func TestLightningPays(t *testing.T) {
 		}
 		if err := l.Play(OrdersPerSeed); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if l.forced {
+			continue // with half of the way closed
 		}
 		for _, d := range l.deals {
 			all++

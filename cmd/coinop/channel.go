@@ -401,5 +401,10 @@ func tableOf(w io.Writer, s node.Summary) {
 		fmt.Fprintf(t, "%.12s\t%.12s\t%s\t%d sat\t%v\t%v\t%v\n", c.Channel, c.Peer, state, c.Capacity, c.Spendable, c.Receivable, c.Dust)
 	}
 	t.Flush()
+	for _, c := range s.Channels {
+		if c.Unguarded > 0 {
+			fmt.Fprintf(w, "\n%.12s: the watchtower lacks %d revoked commitments; it is told when it can be reached\n", c.Channel, c.Unguarded)
+		}
+	}
 	fmt.Fprintf(w, "\nat risk in all: %v in flight that the chain cannot enforce; the limit is %v in each channel\n", s.Dust, s.MaxDust)
 }

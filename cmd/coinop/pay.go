@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/engine"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
@@ -133,7 +135,11 @@ func (p *payment) parse(config Config) (o coinop.Order, rails []string, err erro
 		return o, nil, usage{err}
 	}
 	query := uri.Query()
-	o = coinop.Order{To: strings.SplitN(p.to, "?", 2)[0], For: p.item, ID: purse.NewOrderID()}
+	o = coinop.Order{To: rail.Payee(p.to), For: p.item, ID: purse.NewOrderID()}
+	due, err := invoiceDue(uri)
+	if err != nil {
+		return o, nil, usage{err}
+	}
 	if id := firstOf(p.order, query.Get("order")); id != "" {
 		if err := o.ID.UnmarshalText([]byte(id)); err != nil {
 			return o, nil, usage{err}
@@ -148,6 +154,8 @@ func (p *payment) parse(config Config) (o coinop.Order, rails []string, err erro
 		if o.Amount, err = coinop.ParseAmount(amount); err != nil {
 			return o, nil, usage{err}
 		}
+	case due > 0:
+		o.Amount = due
 	case p.item == "":
 		return o, nil, usage{errors.New("how much? give --amount, --item, or a URI with amount_msat")}
 	}
@@ -155,18 +163,32 @@ func (p *payment) parse(config Config) (o coinop.Order, rails []string, err erro
 		return o, nil, usage{fmt.Errorf("--count must be at least 1, and --parallel 1 to %d", maxParallel)}
 	}
 	for key := range query {
-		if key != "order" && key != "amount_msat" {
+		if key != "order" && key != "amount_msat" && key != "keysend" {
 			return o, nil, usage{fmt.Errorf("payment URI has the unknown parameter %.40q", key)}
 		}
 	}
 	rails, found := config.Rails, false
 	for _, r := range rails {
-		found = found || strings.SplitN(r, "?", 2)[0] == o.To
+		scheme, leads, _ := strings.Cut(r, "://")
+		anybody := leads != "" && slices.Contains(rail.Default.Speaks(scheme), uri.Scheme)
+		found = found || anybody || strings.SplitN(r, "?", 2)[0] == o.To
+	}
+	if !found && uri.Opaque != "" {
+		return o, nil, usage{fmt.Errorf("no rail of the config pays invoices; add one, such as rails = [\"lightning://<node>@<host>:<port>\"]")}
 	}
 	if !found {
 		rails = append(rails[:len(rails):len(rails)], o.To)
 	}
 	return o, rails, nil
+}
+
+// invoiceDue is the amount of the invoice in a payment URI, if it has one.
+func invoiceDue(uri *url.URL) (coinop.Amount, error) {
+	if uri.Opaque == "" {
+		return 0, nil
+	}
+	i, err := invoice.Parse(uri.Opaque)
+	return i.Amount, err
 }
 
 func firstOf(texts ...string) string {

@@ -109,13 +109,16 @@ func (r *Reader) Uvarint() uint64 {
 }
 
 // Int reads a uvarint that must be at most limit; what names it in the error.
-func (r *Reader) Int(limit int, what string) int {
+func (r *Reader) Int(limit int, what string) int { return int(r.Uint(uint64(limit), what)) }
+
+// Uint is Int for limits that an int of 32 bits does not hold.
+func (r *Reader) Uint(limit uint64, what string) uint64 {
 	v := r.Uvarint()
-	if v > uint64(limit) {
+	if v > limit {
 		r.Fail(fmt.Errorf("%s is %d; the limit is %d", what, v, limit))
 		return 0
 	}
-	return int(v)
+	return v
 }
 
 // Height reads a block height or depth.

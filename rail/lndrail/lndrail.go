@@ -64,6 +64,9 @@ const (
 	maxExpiry     = 7 * 24 * 3600
 )
 
+// Speaks makes the rail one that pays anybody's invoices.
+func (Driver) Speaks() []string { return []string{Scheme, invoices} }
+
 // Open opens the paying end if u names an lnd as its host, and the earning end
 // if not.
 func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, error) {

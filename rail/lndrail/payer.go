@@ -397,9 +397,7 @@ func (c *payer) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, e
 	return coinop.Receipt{Order: id, Amount: o.amount, To: o.to, At: int64(c.m.Host.Now()), Proof: o.proof()}, nil
 }
 
-// Speaks makes lightning: URIs, whose invoices are the same, payable over lnd.
-func (c *payer) Speaks() []string { return []string{invoices} }
-
+// invoices is the scheme of invoices that are no rail's in particular.
 const invoices = "lightning"
 
 // invoiceIn is the invoice in a payment URI.

@@ -42,7 +42,7 @@ func recall(ctx context.Context, m *engine.Machine) error {
 	return m.Host.Tell(ctx, node.Name, node.Kept{Sealed: sealed})
 }
 
-// find keeps links up to the peers that are to close a channel.
+// find keeps links up to peers from now on, and does not wait for any.
 func find(m *engine.Machine, list []node.Contact) {
 	now, cancel := context.WithCancel(context.Background())
 	cancel() // it need not be now

@@ -10,11 +10,13 @@ import (
 
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/lightning/tower"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
 	"coinop.dev/world/chain"
+	"coinop.dev/world/drive"
 )
 
 // guards say whom a machine asks to watch its channels, and what it offers to
@@ -70,8 +72,7 @@ func (g *guards) start(ctx context.Context, m *engine.Machine) error {
 			return err
 		}
 		tellLinks(ctx, m, tower.ClientName)
-		life := untilStopped(ctx, m)
-		go m.Connect(life, g.address, g.client.Tower) // it may be away: what it must know waits
+		find(m, []node.Contact{{Peer: g.client.Tower, Address: g.address}}) // it may be away: what it must know waits
 	}
 	if g.offer == nil {
 		return nil
@@ -137,6 +138,16 @@ func feed(ctx context.Context, m *engine.Machine, height int32) {
 	}
 	if err := chain.FollowBlocks(ctx, m.Chain, max(1, height+1-again), take, trouble); ctx.Err() == nil {
 		m.Log.Error("the watchtower is blind", "err", err)
+	}
+}
+
+// unguarded asks the tower's client, if there is one, what the tower lacks.
+func unguarded(machine *drive.Machine, s *node.Summary) {
+	c, ok := machine.Core(tower.ClientName).(*tower.Client)
+	for i := range s.Channels {
+		if ok {
+			s.Channels[i].Unguarded = c.AtRisk(tower.ChannelID(s.Channels[i].ID))
+		}
 	}
 }
 

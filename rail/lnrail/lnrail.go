@@ -44,6 +44,9 @@ const Scheme = node.Scheme
 // Driver opens Lightning rails.
 type Driver struct{}
 
+// Speaks makes the rail one that pays anybody.
+func (Driver) Speaks() []string { return []string{Scheme} }
+
 // Open opens the node, if it is not open yet, and a channel to the peer that u
 // names, if there is none.
 func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, error) {
@@ -121,6 +124,9 @@ func start(ctx context.Context, m *engine.Machine, s settings) error {
 		return err
 	}
 	find(m, stranded)
+	if s.node.Auto.Below > 0 {
+		find(m, []node.Contact{{Peer: s.node.Auto.Peer, Address: s.auto}})
+	}
 	greet(m) // they linked before the node was there
 	return nil
 }
@@ -206,6 +212,7 @@ func Summary(ctx context.Context, m *engine.Machine) (s node.Summary, err error)
 		if n, ok := machine.Core(node.Name).(*node.Node); ok {
 			s = n.Summary()
 		}
+		unguarded(machine, &s)
 	})
 	return s, err
 }

@@ -188,12 +188,12 @@ func readChannel(r *codec.Reader) (c Channel) {
 	k.Opener = commit.Owner(r.Int(int(commit.Remote), "opener"))
 	r.Fill(k.Funding.Hash[:])
 	k.Funding.Index = uint32(r.Int(math.MaxUint16, "output index"))
-	k.Capacity = int64(r.Int(maxSats, "capacity"))
+	k.Capacity = int64(r.Uint(maxSats, "capacity"))
 	for _, p := range points(&k.Remote.Basepoints) {
 		r.Fill(p[:])
 	}
 	for _, p := range [...]*commit.Party{&k.Local, &k.Remote} {
-		p.Dust = int64(r.Int(maxSats, "dust limit"))
+		p.Dust = int64(r.Uint(maxSats, "dust limit"))
 		p.Delay = uint16(r.Int(math.MaxUint16, "delay"))
 	}
 	r.Fill(c.Check[:])

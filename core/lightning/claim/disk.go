@@ -132,7 +132,7 @@ func Load(db step.Reader, id [32]byte, secrets commit.Secrets, wallet keys.Secre
 		if err := key.Close(); err != nil {
 			r.Fail(err)
 		}
-		c.coins[spent] = tx.Coin{Point: readPoint(r), Value: int64(r.Int(maxSpent, "value"))}
+		c.coins[spent] = tx.Coin{Point: readPoint(r), Value: int64(r.Uint(maxSpent, "value"))}
 	})
 }
 
@@ -149,7 +149,7 @@ func (c *Claim) readHead(r *codec.Reader) {
 		}
 	}
 	if r.Len() > 0 {
-		f := Finished{Ours: int64(r.Int(2*maxSpent, "what is ours")) - maxSpent, Theirs: int64(r.Int(maxSpent, "what is theirs"))}
+		f := Finished{Ours: int64(r.Int(2*maxSpent, "what is ours")) - maxSpent, Theirs: int64(r.Uint(maxSpent, "what is theirs"))}
 		f.Fees = c.Channel.Capacity - f.Ours - f.Theirs
 		c.finished = &f
 	}

@@ -196,6 +196,33 @@ func TestUnknownCommitment(t *testing.T) {
 	})
 }
 
+// An old commitment of our own: somebody has published it from an old copy of our
+// disk. It is not taken for a revoked one of the peer's with the same number, and
+// nobody waits for its traces.
+func TestOurOwnOldCommitment(t *testing.T) {
+	both(t, func(t *testing.T, g *game) {
+		old := g.states[3]
+		k, err := g.bobs.Build(commit.Remote, g.alice.Point(3), mirror(old))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig, _ := k.Sign(g.bob)
+		if k, err = g.channel.Build(commit.Local, g.alice.Point(3), old); err != nil {
+			t.Fatal(err)
+		}
+		g.begin()
+		g.block(k.Signed(g.alice, sig))
+		if s := g.c.Summary(); s.Kind != "unknown" || len(g.revoked) > 0 {
+			t.Errorf("%+v, %v", s, g.revoked)
+		}
+		g.until(1130)
+		g.want("out", false)
+		if g.finished == nil {
+			t.Error("it does not end")
+		}
+	})
+}
+
 // A case that contradicts itself is refused before anything is published.
 func TestAContradictoryCaseIsRefused(t *testing.T) {
 	for name, change := range map[string]func(g *game){

@@ -99,7 +99,7 @@ func (c *Claim) treeOf(spender *wire.MsgTx) *tree {
 		c.plain(t, spender, c.Payout, paid)
 	default:
 		t.owner = commit.Remote
-		if secret, ok := c.Revealed.Secret(number); ok && c.revoked(t, spender, secret) {
+		if secret, ok := c.Revealed.Secret(number); ok && !c.outdated(number, spender) && c.revoked(t, spender, secret) {
 			break
 		}
 		t.kind = Unknown
@@ -199,9 +199,24 @@ func (c *Claim) revoked(t *tree, spender *wire.MsgTx, secret [32]byte) bool {
 		fits = fits || ok
 	}
 	if !fits {
-		t.outputs = nil
+		t.outputs, t.unknown = nil, false
 	}
 	return fits
+}
+
+// outdated reports whether a commitment is one of ours that we have revoked: from
+// an old copy of this machine's disk, say. Everything in it is the peer's, and the
+// anchors in it are like those of the peer's commitments.
+func (c *Claim) outdated(number uint64, spender *wire.MsgTx) bool {
+	k, err := c.Channel.Keys(commit.Local, c.secrets.Point(number))
+	if err != nil {
+		return false
+	}
+	delayed := tx.P2WSH(commit.ToLocalScript(k.Revocation, k.Delayed, c.Channel.Local.Delay))
+	toRemote := c.Channel.Type.ToRemotePkScript(k.Payment)
+	return slices.ContainsFunc(spender.TxOut, func(o *wire.TxOut) bool {
+		return bytes.Equal(o.PkScript, delayed) || bytes.Equal(o.PkScript, toRemote)
+	})
 }
 
 // suspects are the outputs that the HTLCs of a revoked commitment would have, by

@@ -34,7 +34,7 @@ func ReadChannel(r *codec.Reader) (c Channel) {
 // maxSats bounds a value in satoshi: all the bitcoin there can ever be.
 const maxSats = 21_000_000 * 100_000_000
 
-func readSats(r *codec.Reader, what string) int64 { return int64(r.Int(maxSats, what)) }
+func readSats(r *codec.Reader, what string) int64 { return int64(r.Uint(maxSats, what)) }
 
 func (p *Party) append(b []byte) []byte {
 	for _, k := range p.Basepoints.all() {
@@ -75,7 +75,7 @@ func ReadState(r *codec.Reader) (s State) {
 	if s.Number = r.Uvarint(); s.Number > MaxNumber {
 		r.Fail(fmt.Errorf("commitment number is %d; the limit is %d", s.Number, uint64(MaxNumber)))
 	}
-	s.FeeRate = int64(r.Int(int(MaxFeeRate), "fee rate"))
+	s.FeeRate = int64(r.Uint(uint64(MaxFeeRate), "fee rate"))
 	s.Local, s.Remote = r.Amount(), r.Amount()
 	for range r.Int(MaxHTLCs, "number of HTLCs") {
 		if r.Err() != nil {
@@ -103,6 +103,6 @@ func ReadHTLC(r *codec.Reader) (h HTLC) {
 	h.Ours = r.Int(1, "direction") == 1
 	h.Amount = r.Amount()
 	r.Fill(h.Hash[:])
-	h.Expiry = uint32(r.Int(math.MaxUint32, "expiry"))
+	h.Expiry = uint32(r.Uint(math.MaxUint32, "expiry"))
 	return h
 }

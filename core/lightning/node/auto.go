@@ -59,15 +59,23 @@ type autoState struct {
 	next   step.Time // not before
 	number uint64
 	told   bool // that the limit is reached
+	woken  bool // the alarm for next is set
 }
 
 // topUp ends a step: it asks for a channel if what can be sent is too little.
 func (n *Node) topUp() {
 	a := &n.auto
-	if n.Auto.Below == 0 || n.tip == 0 && len(n.channels) > 0 || n.at < a.next {
+	switch {
+	case n.Auto.Below == 0 || n.tip == 0 && len(n.channels) > 0:
+		return
+	case n.at < a.next:
+		if !a.woken {
+			a.woken = true
+			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmAuto, At: a.next})
+		}
 		return
 	}
-	a.next = n.at + autoEvery
+	a.next, a.woken = n.at+autoEvery, false
 	if a.asked != 0 && n.at < a.asked+autoPatience || n.sendable() >= n.Auto.Below {
 		return
 	}
@@ -124,8 +132,7 @@ func (n *Node) autoEnded(tag string, err error) {
 	}
 	n.auto.asked = 0
 	if err != nil {
-		n.auto.next = n.at + autoPause
-		n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmAuto, At: n.auto.next})
+		n.auto.next, n.auto.woken = n.at+autoPause, false
 	}
 }
 

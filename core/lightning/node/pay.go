@@ -114,7 +114,7 @@ func (n *Node) begin(p *payment, i *bolt11) error {
 	case n.byHash[i.Hash] != nil:
 		return errors.New("another order pays this invoice already")
 	}
-	p.payee, p.hash, p.secret, p.delta, p.hints, p.meta = i.Payee, i.Hash, i.Secret, i.FinalCLTV, i.Hints, i.Metadata
+	p.payee, p.hash, p.secret, p.delta, p.hints, p.meta = i.Payee, i.Hash, i.Secret, i.FinalCLTV+blockRace, i.Hints, i.Metadata
 	p.mpp = i.Features.Has(invoice.BasicMPP)
 	n.route(p)
 	return nil
@@ -147,6 +147,10 @@ func (n *Node) beginNode(p *payment, address string) (err error) {
 // who had no chance to say how many it wants: more than the default of any node
 // we know.
 const keysendCLTV = 144
+
+// blockRace is how many blocks the payee may see before us without calling the
+// expiry too low.
+const blockRace = 3
 
 // askEvery is when a payee that has not answered is asked again.
 const askEvery = 2 * step.Second
@@ -202,7 +206,7 @@ func (n *Node) given(from string, m Terms) {
 			continue
 		}
 		o := &m.Offers[i]
-		pay.hash, pay.secret, pay.delta, pay.hints, pay.mpp = o.Hash, o.Secret, m.FinalCLTV, m.Hints, true
+		pay.hash, pay.secret, pay.delta, pay.hints, pay.mpp = o.Hash, o.Secret, m.FinalCLTV+blockRace, m.Hints, true
 		pay.terms, pay.place, pay.asked = t, i, 0
 		n.use(t)
 		n.route(pay)

@@ -34,6 +34,9 @@ type ChannelSummary struct {
 	Depth      int32         `json:"depth"`
 	SpendDepth int32         `json:"spend_depth,omitempty"`
 	Failure    string        `json:"failure,omitempty"`
+	// Unguarded is how many revoked commitments the watchtower has not got yet, for
+	// whoever knows its client to fill in.
+	Unguarded int `json:"unguarded,omitempty"`
 }
 
 // A Summary is the node for people.

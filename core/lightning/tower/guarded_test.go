@@ -1,12 +1,14 @@
 package tower_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"coinop.dev/core/lightning/commit"
 	"coinop.dev/core/lightning/tower"
+	"coinop.dev/core/step"
 )
 
 // What a peer revokes before the tower has granted a session waits, over a
@@ -91,5 +93,30 @@ func TestNoRoomToRenew(t *testing.T) {
 	p.run()
 	if !p.failure(tower.ErrNoSession) || !p.failure(tower.ErrFull) || p.server.Blobs() != 4 || p.client.AtRisk(l.id) != 0 {
 		t.Errorf("%d blobs; %v", p.server.Blobs(), p.outcomes)
+	}
+}
+
+// What a revocation costs a client: building the commitment, signing penalties at
+// two fee rates, sealing.
+func BenchmarkGuard(b *testing.B) {
+	for _, htlcs := range []int{0, 20} {
+		b.Run(fmt.Sprint(htlcs), func(b *testing.B) {
+			c, err := tower.NewClient(tower.Options{Tower: secret(b, "tower").Public(), Rates: rates, Blobs: tower.MaxBlobs, MaxBase: 1000, MaxPPM: 10_000, Payout: payout}, secret(b, "client"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			l := open(b, commit.Anchors)
+			from := secret(b, "tower").Public().PeerName()
+			fx := c.Step(step.Input{Events: []any{step.Linked{Peer: from, Link: 1}, tower.Cover{Channel: l.id}}})
+			ask := fx.Send[0].Msg.(tower.Ask)
+			c.Step(step.Input{Events: []any{step.Recv{From: from, Msg: tower.Grant{ID: ask.ID, Terms: tower.Terms{Rates: rates, Reward: terms.Reward, Blobs: tower.MaxBlobs}}}}})
+			g := l.guard(l.state(1, htlcs))
+			taken := uint32(0)
+			for b.Loop() {
+				c.Step(step.Input{Events: []any{g}})
+				taken += uint32(1 + htlcs/2)
+				c.Step(step.Input{Events: []any{step.Recv{From: from, Msg: tower.Ack{ID: ask.ID, Taken: taken}}}})
+			}
+		})
 	}
 }
