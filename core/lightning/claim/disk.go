@@ -149,7 +149,7 @@ func (c *Claim) readHead(r *codec.Reader) {
 		}
 	}
 	if r.Len() > 0 {
-		f := Finished{Ours: int64(r.Int(2*maxSpent, "what is ours")) - maxSpent, Theirs: int64(r.Uint(maxSpent, "what is theirs"))}
+		f := Finished{Ours: int64(r.Uint(2*maxSpent, "what is ours")) - maxSpent, Theirs: int64(r.Uint(maxSpent, "what is theirs"))}
 		f.Fees = c.Channel.Capacity - f.Ours - f.Theirs
 		c.finished = &f
 	}
