@@ -74,6 +74,8 @@ func TestLndOpens(t *testing.T) {
 	lnd := nodes[0]
 	b := newBox(t, ctx, btcd, "coinop", 0)
 	for _, k := range []kind{
+		{"public with anchors", anchors, false, false},
+		{"public with static_remotekey", staticRemoteKey, false, false},
 		{"private with anchors", anchors, true, false},
 		{"private with anchors and an alias", anchors, true, true},
 	} {
