@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"coinop.dev"
 	"coinop.dev/core/codec"
@@ -332,5 +333,90 @@ func (n *Node) drop(ref uint64) {
 	if t.users--; t.users == 0 {
 		delete(n.batches, ref)
 		n.fx.Put = append(n.fx.Put, step.Record{Key: termsKey(ref)})
+	}
+}
+
+// askEvery is when a payee that has not answered is asked again.
+const askEvery = 2 * step.Second
+
+// askTerms asks each payee for all orders that wait for its terms.
+func (n *Node) askTerms() {
+	for _, name := range sortedKeys(n.asking) {
+		var fresh []receipt.Entry
+		for _, p := range n.asking[name] {
+			if n.peers[name].link == 0 {
+				break
+			}
+			if (p.asked == 0 || n.at >= p.asked+askEvery) && len(fresh) < maxBatch {
+				p.asked = n.at
+				fresh = append(fresh, receipt.Entry{Order: p.ID, Amount: p.Amount})
+			}
+		}
+		if len(fresh) > 0 {
+			n.fx.Send = append(n.fx.Send, step.Packet{To: name, Msg: Ask{fresh}})
+			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmAsk, At: n.at + askEvery})
+		}
+	}
+}
+
+// askAgain is for a new link: what was asked over the old one may be lost.
+func (n *Node) askAgain(p *peer) {
+	for _, pay := range n.asking[p.name] {
+		pay.asked = 0
+	}
+}
+
+// given takes terms.
+func (n *Node) given(from string, m Terms) {
+	waiting := n.asking[from]
+	if len(waiting) == 0 {
+		return
+	}
+	p := n.peers[from]
+	batch, err := m.check(p.key, &n.vouched)
+	if err != nil {
+		return // somebody answers who is not the payee, or it makes no sense
+	}
+	offers := make(map[coinop.OrderID]int, len(m.Offers))
+	for i := range m.Offers {
+		offers[m.Offers[i].Order] = i
+	}
+	t := &terms{Batch: batch, ref: n.nextRef + 1}
+	left := waiting[:0]
+	for _, pay := range waiting {
+		i, ok := offers[pay.ID]
+		if !ok || m.Offers[i].Amount != pay.Amount || n.byHash[m.Offers[i].Hash] != nil {
+			left = append(left, pay)
+			continue
+		}
+		o := &m.Offers[i]
+		pay.hash, pay.secret, pay.delta, pay.hints, pay.mpp = o.Hash, o.Secret, m.FinalCLTV+blockRace, m.Hints, true
+		pay.terms, pay.place, pay.asked = t, i, 0
+		n.use(t)
+		n.route(pay)
+	}
+	if t.users > 0 {
+		n.nextRef++
+		n.changed = true
+	}
+	clear(waiting[len(left):])
+	n.keepAsking(from, left)
+}
+
+func (n *Node) keepAsking(name string, left []*payment) {
+	if len(left) == 0 {
+		delete(n.asking, name)
+		return
+	}
+	n.asking[name] = left
+}
+
+func (n *Node) declined(from string, m Decline) {
+	for i, p := range n.asking[from] {
+		if p.ID == m.Order {
+			n.keepAsking(from, slices.Delete(n.asking[from], i, i+1))
+			n.giveUp(p, fmt.Errorf("%w: %.200q", ErrPayee, m.Why))
+			return
+		}
 	}
 }
