@@ -1,3 +1,5 @@
+// The wrapper that pins LDK Node. It is in Rust, and comes as a shared library
+// with Go bindings: those need a C compiler, and nothing else of coinop's may.
 module coinop.dev/interop/ldk
 
 go 1.26.0

@@ -23,6 +23,7 @@ type program struct {
 	folder string // of the go.mod, below interop
 	pkg    string
 	tags   string
+	cgo    bool
 }
 
 var (
@@ -31,7 +32,11 @@ var (
 		name: "lnd", folder: "lnd", pkg: "github.com/lightningnetwork/lnd/cmd/lnd",
 		tags: "autopilotrpc signrpc walletrpc chainrpc invoicesrpc",
 	}
+	ldk = program{name: "ldk", folder: "ldk", pkg: ".", cgo: true}
 )
+
+// ErrNoCompiler says that a program needs a C compiler, which is not there.
+var ErrNoCompiler = errors.New("no C compiler: install gcc, or name one in CC")
 
 // build compiles the program, unless it lies in the user's cache folder from an
 // earlier time. lnd takes about 4 minutes of two cores the first time.
@@ -52,6 +57,13 @@ func (p program) build(ctx context.Context) (string, error) {
 	mod, err := os.ReadFile(filepath.Join(source, "go.mod"))
 	if err != nil {
 		return "", err
+	}
+	if p.pkg == "." { // our own wrapper
+		main, err := os.ReadFile(filepath.Join(source, "main.go"))
+		if err != nil {
+			return "", err
+		}
+		mod = append(mod, main...)
 	}
 	path := filepath.Join(cache, fmt.Sprintf("%s-%x", p.name, p.key(mod)))
 	if _, err := os.Stat(path); err == nil {

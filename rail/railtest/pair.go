@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -103,9 +106,21 @@ func (p *pair) newEnd(name string, open func() []string) *end {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	e := &end{pair: p, name: name, dir: p.t.TempDir(), key: key, addr: "127.0.0.1:0", open: open}
+	e := &end{pair: p, name: name, dir: p.t.TempDir(), key: key, addr: freeAddr(), open: open}
 	p.t.Cleanup(e.stop)
 	return e
+}
+
+// freeAddr is an address that nobody listens at. Its port is below those that the
+// system hands out, or another process might have it while the machine is down.
+func freeAddr() string {
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
 }
 
 // start runs the machine from what its store has.

@@ -12,7 +12,7 @@
 // it was given. Nothing grows with the number of payments.
 //
 // Files: peer.go talks to peers, open.go opens and closes channels, pay.go pays,
-// receive.go is paid, forward.go is in between, terms.go asks a payee what to
+// route.go finds the way, proof.go proves it, receive.go is paid, forward.go is in between, terms.go asks a payee what to
 // pay, chain.go listens to the chain, gossip.go to the network, guard.go speaks
 // to a watchtower's client, auto.go opens channels by itself, backup.go keeps what
 // a lost database is restored from, and keep.go the same of peers.
