@@ -10,6 +10,7 @@ package peers
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -58,14 +59,13 @@ func (p program) build(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if p.pkg == "." { // our own wrapper
-		main, err := os.ReadFile(filepath.Join(source, "main.go"))
-		if err != nil {
+	var more []byte
+	if p.cgo {
+		if more, err = p.wrapper(ctx, source); err != nil {
 			return "", err
 		}
-		mod = append(mod, main...)
 	}
-	path := filepath.Join(cache, fmt.Sprintf("%s-%x", p.name, p.key(mod)))
+	path := filepath.Join(cache, fmt.Sprintf("%s-%x", p.name, p.key(mod, more)))
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
@@ -77,7 +77,10 @@ func (p program) build(ctx context.Context) (string, error) {
 	defer os.Remove(fresh.Name())
 	compile := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w -buildid=", "-tags="+p.tags, "-o", fresh.Name(), p.pkg)
 	compile.Dir = source
-	compile.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	compile.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
+	if p.cgo {
+		compile.Env = append(compile.Env, "CGO_ENABLED=1")
+	}
 	if out, err := compile.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w: %s", p.name, err, out)
 	}
@@ -85,9 +88,30 @@ func (p program) build(ctx context.Context) (string, error) {
 	return path, os.Rename(fresh.Name(), path)
 }
 
+// wrapper readies a program of ours around a library that stays in Go's module
+// cache, where the program finds it when it runs. It returns what, beside
+// go.mod, changes the program.
+func (p program) wrapper(ctx context.Context, source string) ([]byte, error) {
+	env, err := exec.CommandContext(ctx, "go", "env", "CC", "GOMODCACHE").Output()
+	if err != nil {
+		return nil, err
+	}
+	compiler, modules, _ := strings.Cut(string(env), "\n")
+	if _, err := exec.LookPath(strings.Fields(compiler + " cc")[0]); err != nil {
+		return nil, fmt.Errorf("build %s: %w: %w", p.name, ErrNoCompiler, err)
+	}
+	fetch := exec.CommandContext(ctx, "go", "mod", "download")
+	fetch.Dir, fetch.Env = source, append(os.Environ(), "GOWORK=off")
+	if out, err := fetch.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build %s: %w: %s", p.name, err, out)
+	}
+	main, err := os.ReadFile(filepath.Join(source, "main.go"))
+	return append([]byte(modules), main...), err
+}
+
 // key changes with whatever changes the program. Lines of go.mod that do not
 // name a module's version do not.
-func (p program) key(mod []byte) []byte {
+func (p program) key(mod, more []byte) []byte {
 	sum := sha256.New()
 	fmt.Fprintln(sum, p.pkg, p.tags)
 	for line := range strings.Lines(string(mod)) {
@@ -95,5 +119,6 @@ func (p program) key(mod []byte) []byte {
 			fmt.Fprintln(sum, f)
 		}
 	}
+	sum.Write(more)
 	return sum.Sum(nil)[:8]
 }

@@ -31,6 +31,12 @@ type Process struct {
 
 // start runs a program until ctx ends or Stop is called. It dies with us.
 func start(ctx context.Context, name, path, home string, args ...string) (*Process, error) {
+	p := prepare(ctx, name, path, home, args...)
+	return p, p.run()
+}
+
+// prepare is start, up to the point of no return.
+func prepare(ctx context.Context, name, path, home string, args ...string) *Process {
 	p := &Process{Name: name, done: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, path, args...)
 	p.cmd.Dir = home
@@ -39,14 +45,18 @@ func start(ctx context.Context, name, path, home string, args ...string) (*Proce
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
 	p.cmd.WaitDelay = patience
+	return p
+}
+
+func (p *Process) run() error {
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	return p, nil
+	return nil
 }
 
 // Pid is the number of the process.

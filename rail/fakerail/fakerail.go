@@ -128,7 +128,7 @@ func (p *payer) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error)
 	if p.fail == pending {
 		return fail(coinop.Pending, errors.New("told to lose the answer"))
 	}
-	return rail.Receipt(v.(answer).Paid, p.to(), p.m.Host.Now()), nil
+	return rail.Receipt(v.(answer), p.to(), p.m.Host.Now()), nil
 }
 
 // Prove returns the receipt of an order that was paid.
@@ -137,7 +137,7 @@ func (p *payer) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, e
 	if err != nil {
 		return coinop.Receipt{}, err
 	}
-	return rail.Receipt(v.(answer).Paid, p.to(), p.m.Host.Now()), nil
+	return rail.Receipt(v.(answer), p.to(), p.m.Host.Now()), nil
 }
 
 // payee is the earning end.

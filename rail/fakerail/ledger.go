@@ -93,7 +93,7 @@ func (l *ledger) prove(q coinop.Inquiry, fx *step.Effects) {
 // the payer, who may ask twice.
 const newPayment = "new"
 
-type answer struct{ receipt.Paid }
+type answer struct{ receipt.Evidence } // and no Income
 
 func (l *ledger) enter(e receipt.Entry, fx *step.Effects) *payment {
 	l.balance -= e.Amount

@@ -185,7 +185,11 @@ func (n *Node) heardUpdate(p *peer, m *ln.ChannelUpdate) {
 		}
 		fromFirst := m.ChannelFlags&ln.Direction == 0
 		if fromFirst != n.isFirst(c.Peer) && c.Peer.Verify(m.Digest(), m.Signature) {
+			first := !c.heard
 			c.theirs, c.heard = graph.PolicyOf(m), true
+			if first {
+				n.tellPeer(c) // lnd forgets what it is told before it has the channel in its graph
+			}
 		}
 		return
 	}
