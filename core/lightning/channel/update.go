@@ -315,7 +315,8 @@ type Value struct {
 func (c *Channel) Value() Value {
 	ours, n := c.ours.sum()
 	theirs, m := c.theirs.sum()
-	v := Value{Local: c.local, Remote: c.remote, OursInFlight: ours, TheirsSent: theirs, Dust: c.DustInFlight(), HTLCs: n + m}
+	paid, got := c.ours.moved(), c.theirs.moved()
+	v := Value{Local: c.local - paid + got, Remote: c.remote - got + paid, OursInFlight: ours, TheirsSent: theirs, Dust: c.DustInFlight(), HTLCs: n + m}
 	v.Spendable, v.Receivable = c.Spendable(), c.Receivable()
 	return v
 }

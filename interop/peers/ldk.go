@@ -1,0 +1,286 @@
+package peers
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// LdkOptions are what an LDK Node is started with.
+type LdkOptions struct {
+	Home  string // its folder; one that has been used goes on from there
+	Alias string
+	Chain *Bitcoind
+}
+
+// An Ldk is a running LDK Node: the program in interop/ldk.
+type Ldk struct {
+	*Process
+	LdkOptions
+	Peer string // where it listens to peers
+	Key  string // its node key, in hex
+
+	path string
+	in   io.WriteCloser
+
+	mu      sync.Mutex
+	next    int64
+	waiting map[int64]chan ldkAnswer
+}
+
+type ldkAnswer struct {
+	ID     int64
+	Err    string
+	Result json.RawMessage
+}
+
+// LdkArgs are what a call takes; each takes some.
+type LdkArgs struct {
+	Home, Alias, Listen string `json:",omitempty"`
+	RPCHost             string `json:",omitempty"`
+	RPCPort             uint16 `json:",omitempty"`
+	RPCUser, RPCPass    string `json:",omitempty"`
+
+	Node, Addr    string `json:",omitempty"` // of a peer
+	Sat, PushMsat int64  `json:",omitempty"`
+	Public        bool   `json:",omitempty"`
+	Channel       string `json:",omitempty"`
+	Force         bool   `json:",omitempty"`
+	Msat          int64  `json:",omitempty"`
+	Bill          string `json:",omitempty"`
+	Hash          string `json:",omitempty"`
+	Preimage      string `json:",omitempty"`
+}
+
+// An LdkChannel is a channel as LDK sees it.
+type LdkChannel struct {
+	ID, Peer, Funding      string // Funding is txid:vout; empty before there is one
+	Sat, OutMsat, InMsat   int64  // what can be sent, and received, now
+	Usable, Public, Opener bool
+	PeerFeeMsat            *int64 // what the peer asks for forwarding, once it is known
+}
+
+// StartLdk builds and runs an LDK Node, and waits until it has the chain. The
+// error is ErrNoCompiler where it cannot be built.
+func StartLdk(ctx context.Context, o LdkOptions) (*Ldk, error) {
+	path, err := ldk.build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := &Ldk{LdkOptions: o, path: path}
+	if n.Peer, err = FreeAddr(); err != nil {
+		return nil, err
+	}
+	return n, n.Start(ctx)
+}
+
+// Start runs the node again after it was stopped or killed, with all that it
+// has.
+func (n *Ldk) Start(ctx context.Context) error {
+	p := prepare(ctx, "ldk "+n.Alias, n.path, n.Home)
+	p.cmd.Stdout = nil
+	in, err := p.cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := p.run(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.Process, n.in, n.waiting = p, in, map[int64]chan ldkAnswer{}
+	n.mu.Unlock()
+	go n.read(out)
+	host, port, err := net.SplitHostPort(n.Chain.Addr)
+	if err != nil {
+		return err
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return err
+	}
+	err = n.Ask(ctx, "start", LdkArgs{
+		Home: n.Home, Alias: n.Alias, Listen: n.Peer,
+		RPCHost: host, RPCPort: uint16(number), RPCUser: rpcUser, RPCPass: rpcPass,
+	}, &n.Key)
+	if err == nil {
+		err = n.Synced(ctx)
+	}
+	if err != nil {
+		n.Kill()
+		return fmt.Errorf("%w\n%s", err, n.Log())
+	}
+	return nil
+}
+
+func (n *Ldk) read(out io.Reader) {
+	d := json.NewDecoder(bufio.NewReader(out))
+	for {
+		var a ldkAnswer
+		err := d.Decode(&a)
+		n.mu.Lock()
+		if err != nil {
+			for _, w := range n.waiting {
+				w <- ldkAnswer{Err: "the process has ended"}
+			}
+			clear(n.waiting)
+			n.mu.Unlock()
+			return
+		}
+		w := n.waiting[a.ID]
+		delete(n.waiting, a.ID)
+		n.mu.Unlock()
+		w <- a
+	}
+}
+
+// Ask has the node do something, and waits for the answer. Many may ask at once.
+func (n *Ldk) Ask(ctx context.Context, do string, args LdkArgs, result any) error {
+	w := make(chan ldkAnswer, 1)
+	n.mu.Lock()
+	n.next++
+	line, err := json.Marshal(struct {
+		ID   int64
+		Do   string
+		Args LdkArgs
+	}{n.next, do, args})
+	if err == nil {
+		n.waiting[n.next] = w
+		_, err = n.in.Write(append(line, '\n'))
+	}
+	n.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", n.Name, do, err)
+	}
+	select {
+	case a := <-w:
+		if a.Err != "" {
+			return fmt.Errorf("%s: %s: %s", n.Name, do, a.Err)
+		}
+		if result == nil {
+			return nil
+		}
+		return json.Unmarshal(a.Result, result)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %s: %w", n.Name, do, ctx.Err())
+	}
+}
+
+// Log is the end of what LDK has logged, and the process printed.
+func (n *Ldk) Log() string {
+	text, err := os.ReadFile(filepath.Join(n.Home, "ldk_node.log"))
+	if err != nil {
+		return n.Process.Log()
+	}
+	return string(text[max(0, len(text)-maxLog):]) + n.Process.Log()
+}
+
+// Stop ends the node in peace.
+func (n *Ldk) Stop() {
+	n.in.Close()
+	select {
+	case <-n.done:
+	case <-time.After(patience):
+		n.Kill()
+	}
+}
+
+// Synced waits until the node has the chain's best block, and knows what waits
+// for a block.
+func (n *Ldk) Synced(ctx context.Context) error {
+	height, err := n.Chain.chain.Height()
+	if err != nil {
+		return err
+	}
+	return n.await(ctx, "it has the chain", func() error {
+		var have int64
+		if err := errors.Join(n.Ask(ctx, "sync", LdkArgs{}, nil), n.Ask(ctx, "height", LdkArgs{}, &have)); err != nil {
+			return err
+		}
+		if have < height {
+			return fmt.Errorf("it is at block %d of %d", have, height)
+		}
+		return nil
+	})
+}
+
+// Wallet pays satoshi into the node's wallet, in so many coins.
+func (n *Ldk) Wallet(ctx context.Context, sat int64, coins int) error {
+	var to string
+	if err := n.Ask(ctx, "address", LdkArgs{}, &to); err != nil {
+		return err
+	}
+	if err := n.Chain.chain.Fund(to, sat, coins); err != nil {
+		return err
+	}
+	return n.Synced(ctx)
+}
+
+// Balance is what the wallet has, and how many outputs of closed channels it
+// waits for.
+func (n *Ldk) Balance(ctx context.Context) (sat int64, closing int, err error) {
+	var v struct {
+		Sat     int64
+		Closing int
+	}
+	err = n.Ask(ctx, "balance", LdkArgs{}, &v)
+	return v.Sat, v.Closing, err
+}
+
+// Channels are all of the node's that are open or opening.
+func (n *Ldk) Channels(ctx context.Context) (all []LdkChannel, err error) {
+	err = n.Ask(ctx, "channels", LdkArgs{}, &all)
+	return all, err
+}
+
+// Channel is one of them, by its funding output.
+func (n *Ldk) Channel(ctx context.Context, point string) (LdkChannel, error) {
+	all, err := n.Channels(ctx)
+	i := slices.IndexFunc(all, func(c LdkChannel) bool { return c.Funding == point })
+	if err == nil && i < 0 {
+		err = fmt.Errorf("%s has no channel %s among its %d", n.Name, point, len(all))
+	}
+	if err != nil {
+		return LdkChannel{}, err
+	}
+	return all[i], nil
+}
+
+// Bill makes an invoice, which waits for the node's word if it has a hash.
+func (n *Ldk) Bill(ctx context.Context, msat int64, hash []byte) (bill string, err error) {
+	err = n.Ask(ctx, "bill", LdkArgs{Msat: msat, Hash: hex.EncodeToString(hash)}, &bill)
+	return bill, err
+}
+
+// Pay pays an invoice, and returns the preimage and the fee in msat.
+func (n *Ldk) Pay(ctx context.Context, bill string) (preimage []byte, fee int64, err error) {
+	var v struct {
+		Preimage string
+		FeeMsat  int64
+	}
+	if err := n.Ask(ctx, "pay", LdkArgs{Bill: strings.TrimPrefix(bill, "lightning:")}, &v); err != nil {
+		return nil, 0, err
+	}
+	preimage, err = hex.DecodeString(v.Preimage)
+	return preimage, v.FeeMsat, err
+}
+
+// Keysend pays a node without an invoice.
+func (n *Ldk) Keysend(ctx context.Context, key string, msat int64) error {
+	return n.Ask(ctx, "keysend", LdkArgs{Node: key, Msat: msat}, nil)
+}
