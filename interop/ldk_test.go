@@ -2,9 +2,6 @@ package interop
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -138,8 +135,9 @@ func (e edge) follow() error {
 	return e.n.Synced(e.ctx)
 }
 
-// over mines until neither end has anything of a channel left.
-func (e edge) over() (blocks int) {
+// over mines until neither end has anything of a channel left, so many blocks at
+// a time.
+func (e edge) over(step int) (blocks int) {
 	e.t.Helper()
 	until(e.t, "the channels are over", func() error {
 		all, err := e.n.Channels(e.ctx)
@@ -152,8 +150,8 @@ func (e edge) over() (blocks int) {
 		}
 		if s := e.summary(); len(all)+closing+len(s.Channels) > 0 {
 			err = fmt.Errorf("after %d blocks LDK has %+v and waits for %d outputs; coinop has %+v", blocks, all, closing, s.Channels)
-			blocks++
-			return errors.Join(err, e.chain.Mine(1), e.follow())
+			blocks += step
+			return errors.Join(err, e.chain.Mine(step), e.follow())
 		}
 		return nil
 	})
@@ -207,7 +205,7 @@ func TestCoinopAndLdk(t *testing.T) {
 		must(t, e.m.Connect(ctx, e.n.Peer, e.peer()))
 		e.active(point)
 		e.trade(4_000)
-		e.n.Kill()
+		must(t, e.n.KillAtRest(ctx))
 		must(t, e.n.Start(ctx))
 		must(t, e.m.Connect(ctx, e.n.Peer, e.peer()))
 		e.active(point)
@@ -215,10 +213,6 @@ func TestCoinopAndLdk(t *testing.T) {
 
 		e.close(opener, point, false)
 		must(t, btcd.MineMempool(ctx, 1, 1))
-		t.Logf("over after %d blocks", e.over())
+		t.Logf("over after %d blocks", e.over(1))
 	}
 }
-
-var _ = rand.Read
-var _ = sha256.Sum256
-var _ = hex.EncodeToString

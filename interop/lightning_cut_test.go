@@ -155,7 +155,7 @@ func TestCutEverywhere(t *testing.T) {
 // connection goes before the HTLC is signed for.
 func (b *box) persist(ctx context.Context, n *peers.Lnd, point, bill string) (err error) {
 	for range 5 {
-		p, err := follow(ctx, n, &lnrpc.SendPaymentRequest{PaymentRequest: bill})
+		p, err := track(ctx, n, &lnrpc.SendPaymentRequest{PaymentRequest: bill})
 		if err == nil {
 			return nil
 		}

@@ -55,13 +55,13 @@ func TestForwarding(t *testing.T) {
 	const ourFee, theirFee = 1000 + sat/10, 1000 + sat/1000
 
 	t.Log("lnd A pays lnd C through coinop")
-	p, err := follow(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: bill(C, sat).PaymentRequest})
+	p, err := track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: bill(C, sat).PaymentRequest})
 	must(t, err)
 	if p.FeeMsat != ourFee {
 		t.Errorf("A paid a fee of %d msat; coinop asks for %d", p.FeeMsat, ourFee)
 	}
 	t.Log("lnd A pays coinop D through both")
-	p, err = follow(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(sat*coinop.Sat, false)})
+	p, err = track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(sat*coinop.Sat, false)})
 	must(t, err)
 	if p.FeeMsat < ourFee+theirFee || p.FeeMsat > ourFee+theirFee+1 {
 		t.Errorf("A paid a fee of %d msat; both ask for %d", p.FeeMsat, ourFee+theirFee)
@@ -85,12 +85,12 @@ func TestForwarding(t *testing.T) {
 	t.Log("an invoice of D's that B has paid is refused, and lnd A is told so")
 	once := D.bill(sat*coinop.Sat, false)
 	B.pay("lightning:"+once, sat*coinop.Sat)
-	if p, err := follow(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: once}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_INCORRECT_PAYMENT_DETAILS {
+	if p, err := track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: once}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_INCORRECT_PAYMENT_DETAILS {
 		t.Errorf("A's payment ends with %v", err)
 	}
 	t.Log("what the channel between B and C cannot carry comes back")
 	const tooMuch = 3_000_000
-	if p, err := follow(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(tooMuch*coinop.Sat, false), MaxParts: 1}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_NO_ROUTE {
+	if p, err := track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(tooMuch*coinop.Sat, false), MaxParts: 1}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_NO_ROUTE {
 		t.Errorf("A's payment ends with %v", err)
 	}
 	if _, err := D.try("lightning:"+bill(A, tooMuch).PaymentRequest, tooMuch*coinop.Sat, time.Minute); coinop.KindOf(err) != coinop.Unpaid {

@@ -13,8 +13,13 @@ import (
 )
 
 // TestKilled: in the middle of many payments coinop dies and comes back, and then
-// lnd does. Whoever pays asks again for the same orders; each ends with a proof,
-// and none is paid twice.
+// lnd does. Whoever pays asks again for the same orders; each ends with a proof or
+// certainly unpaid, and none is paid twice.
+//
+// lnd v0.21.3, if it dies between noting that it has seen an HTLC's onion and
+// noting what it made of it, takes the same HTLC for a replay when it is back, and
+// returns it, even if it has shown the preimage. So of its death the test asks only
+// that no more is paid than there are proofs, and that the channel lives on.
 func TestKilled(t *testing.T) {
 	const orders, sat = 40, 1_000
 	ctx, btcd, nodes := lnds(t, 1)
@@ -24,9 +29,11 @@ func TestKilled(t *testing.T) {
 	local := func() coinop.Amount { return b.summary().Channels[0].Local }
 
 	var alive sync.RWMutex // while coinop is
-	// burst pays many invoices of lnd's, and disturbs when some are paid.
-	burst := func(disturb func()) {
+	// burst pays many invoices of lnd's, disturbs when some are paid, and says how
+	// many orders end with a proof, and what the channel has less.
+	burst := func(disturb func()) (proofs int32, less coinop.Amount) {
 		t.Helper()
+		before := local()
 		var bills [orders]string
 		for i := range bills {
 			var err error
@@ -34,7 +41,7 @@ func TestKilled(t *testing.T) {
 			must(t, err)
 		}
 		var paying sync.WaitGroup
-		var paid atomic.Int32
+		var paid, unpaid atomic.Int32
 		for _, bill := range bills {
 			paying.Go(func() {
 				o := coinop.Order{To: "lightning:" + bill, Amount: sat * coinop.Sat}
@@ -52,7 +59,7 @@ func TestKilled(t *testing.T) {
 						paid.Add(1)
 						return
 					case coinop.KindOf(err) == coinop.Unpaid:
-						t.Errorf("order %v: %v", o.ID, err)
+						unpaid.Add(1)
 						return
 					}
 					time.Sleep(50 * time.Millisecond) // pending: ask again
@@ -69,33 +76,31 @@ func TestKilled(t *testing.T) {
 		b.connect(lnd)
 		b.active(lnd, point)
 		paying.Wait()
-		if paid.Load() != orders {
-			t.Errorf("%d orders are paid of %d", paid.Load(), orders)
+		if sum := paid.Load() + unpaid.Load(); sum != orders {
+			t.Errorf("%d orders of %d have an end", sum, orders)
 		}
 		b.idle(lnd, point)
+		return paid.Load(), before - local()
 	}
 
-	before := local()
-	burst(func() {
+	proofs, less := burst(func() {
 		alive.Lock()
 		defer alive.Unlock()
 		b.stop()
 		b.start()
 	})
-	if got, want := before-local(), coinop.Amount(orders*sat)*coinop.Sat; got != want {
-		t.Errorf("coinop died, and paid %v for orders of %v", got, want)
+	if proofs != orders || less != orders*sat*coinop.Sat {
+		t.Errorf("coinop died: %d orders of %d are paid, with %v", proofs, orders, less)
 	}
-
-	before = local()
-	burst(func() {
+	proofs, less = burst(func() {
 		lnd.Kill()
 		must(t, lnd.Start(ctx))
 	})
-	// An lnd that dies between showing a preimage and noting that it did takes the
-	// HTLC for an attack when it is back, and returns the money.
-	if got, most := before-local(), coinop.Amount(orders*sat)*coinop.Sat; got > most || got < most/2 {
-		t.Errorf("lnd died, and coinop paid %v for orders of %v", got, most)
-	} else {
-		t.Logf("lnd died, and gave back %v of what it was paid", most-got)
+	t.Logf("lnd died: %d orders of %d are paid, and lnd has kept %v", proofs, orders, less)
+	if less > coinop.Amount(proofs)*sat*coinop.Sat {
+		t.Errorf("lnd died: %v are paid for %d proofs", less, proofs)
 	}
+	bill, _, err := lnd.Bill(ctx, sat*1000)
+	must(t, err)
+	b.pay("lightning:"+bill, sat*coinop.Sat)
 }

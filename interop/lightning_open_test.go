@@ -116,3 +116,12 @@ func TestFeeUpdate(t *testing.T) {
 		must(t, <-h.paid)
 	}
 }
+
+// rateIs reports whether lnd has a channel's commitments at a rate.
+func rateIs(ctx context.Context, n *peers.Lnd, point string, satPerKW int64) error {
+	c, err := n.Channel(ctx, point)
+	if err == nil && c.FeePerKw != satPerKW {
+		err = fmt.Errorf("it has %d sat/kw, and %d is wanted", c.FeePerKw, satPerKW)
+	}
+	return err
+}

@@ -1,13 +1,11 @@
 package interop
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
 	"coinop.dev"
 	"coinop.dev/core/lightning/node"
-	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
 
@@ -42,13 +40,4 @@ func TestParts(t *testing.T) {
 	const back = amount - 200_000 // less the reserves
 	must(t, pay(ctx, lnd, &lnrpc.SendPaymentRequest{PaymentRequest: b.bill(back*coinop.Sat, false), MaxParts: 8}))
 	sums((amount - back) * coinop.Sat)
-}
-
-// rateIs reports whether lnd has a channel's commitments at a rate.
-func rateIs(ctx context.Context, n *peers.Lnd, point string, satPerKW int64) error {
-	c, err := n.Channel(ctx, point)
-	if err == nil && c.FeePerKw != satPerKW {
-		err = fmt.Errorf("it has %d sat/kw, and %d is wanted", c.FeePerKw, satPerKW)
-	}
-	return err
 }

@@ -279,12 +279,12 @@ func keysend(ctx context.Context, n *peers.Lnd, to keys.Public, sat int64) error
 
 // pay follows a payment of an lnd's to its end.
 func pay(ctx context.Context, n *peers.Lnd, r *lnrpc.SendPaymentRequest) error {
-	_, err := follow(ctx, n, r)
+	_, err := track(ctx, n, r)
 	return err
 }
 
-// follow is pay, and returns what became of it.
-func follow(ctx context.Context, n *peers.Lnd, r *lnrpc.SendPaymentRequest) (*lnrpc.Payment, error) {
+// track is pay, and returns what became of it.
+func track(ctx context.Context, n *peers.Lnd, r *lnrpc.SendPaymentRequest) (*lnrpc.Payment, error) {
 	r.TimeoutSeconds, r.FeeLimitMsat = 30, 1_000_000
 	s, err := n.Router.SendPaymentV2(ctx, r)
 	if err != nil {

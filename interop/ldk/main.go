@@ -147,7 +147,14 @@ func (s *server) do(r request) (any, error) {
 	case "channels":
 		return s.channels(), nil
 	case "graph":
-		return len(n.NetworkGraph().ListChannels()), nil
+		known := 0 // with what both ends ask for
+		g := n.NetworkGraph()
+		for _, id := range g.ListChannels() {
+			if c := g.Channel(id); c != nil && c.OneToTwo != nil && c.TwoToOne != nil {
+				known++
+			}
+		}
+		return known, nil
 	case "close":
 		if a.Force {
 			return nil, n.ForceCloseChannel(a.Channel, a.Node, nil)

@@ -200,6 +200,24 @@ func (n *Ldk) Stop() {
 	}
 }
 
+// rest is how long LDK writes nothing once it has written all.
+const rest = 500 * time.Millisecond
+
+// KillAtRest kills the node when it has written what it knows. LDK writes the
+// states of its channels in two places, one after the other, and gives up the
+// channels of which only one was written.
+func (n *Ldk) KillAtRest(ctx context.Context) error {
+	err := n.await(ctx, "it has written its state", func() error {
+		f, err := os.Stat(filepath.Join(n.Home, "ldk_node_data.sqlite"))
+		if err == nil && time.Since(f.ModTime()) < rest {
+			err = errors.New("it writes")
+		}
+		return err
+	})
+	n.Kill()
+	return err
+}
+
 // Synced waits until the node has the chain's best block, and knows what waits
 // for a block.
 func (n *Ldk) Synced(ctx context.Context) error {

@@ -306,6 +306,7 @@ const maxFees = 16
 type Value struct {
 	Local, Remote            coinop.Amount // without HTLCs
 	Spendable, Receivable    coinop.Amount
+	Paid, Got                coinop.Amount // has changed sides already, and is in Remote or Local when its HTLC is gone
 	OursInFlight, TheirsSent coinop.Amount
 	Dust                     coinop.Amount
 	HTLCs                    int
@@ -315,8 +316,7 @@ type Value struct {
 func (c *Channel) Value() Value {
 	ours, n := c.ours.sum()
 	theirs, m := c.theirs.sum()
-	paid, got := c.ours.moved(), c.theirs.moved()
-	v := Value{Local: c.local - paid + got, Remote: c.remote - got + paid, OursInFlight: ours, TheirsSent: theirs, Dust: c.DustInFlight(), HTLCs: n + m}
+	v := Value{Local: c.local, Remote: c.remote, Paid: c.ours.moved(), Got: c.theirs.moved(), OursInFlight: ours, TheirsSent: theirs, Dust: c.DustInFlight(), HTLCs: n + m}
 	v.Spendable, v.Receivable = c.Spendable(), c.Receivable()
 	return v
 }

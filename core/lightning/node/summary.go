@@ -71,7 +71,7 @@ func (n *Node) Summary() Summary {
 		cs := ChannelSummary{
 			ID: c.ID, Channel: c.ID.String(), Peer: c.Peer, Funding: c.Commit.Funding.String(), State: c.Status().String(),
 			Usable: c.Usable(), Type: c.Commit.Type.String(), Opener: c.Commit.Opener == commit.Local, Public: c.Announce, Capacity: c.Commit.Capacity,
-			Local: v.Local, Remote: v.Remote, HTLCs: v.HTLCs, Dust: v.Dust, Commitment: c.Number(), Depth: c.status.Depth,
+			Local: v.Local - v.Paid + v.Got, Remote: v.Remote - v.Got + v.Paid, HTLCs: v.HTLCs, Dust: v.Dust, Commitment: c.Number(), Depth: c.status.Depth,
 			SpendDepth: c.status.SpendDepth, Failure: c.Failure(),
 		}
 		if scid := c.SCID(); scid != 0 {

@@ -1,0 +1,10 @@
+.PHONY: test interop ci
+
+test: # the module's own tests
+	go test ./...
+
+interop: # against real btcd, neutrino and lnd, which are built the first time
+	cd interop && go test -timeout 20m ./...
+
+ci: # everything that must pass before a change goes in
+	.ci/run

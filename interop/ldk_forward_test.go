@@ -1,0 +1,132 @@
+package interop
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"coinop.dev"
+	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/interop/peers"
+)
+
+// TestLdkForwarding: a line of four nodes, LDK A, coinop B, LDK C, coinop D. The
+// channel in the middle is public, those at the ends are private. Money goes all
+// ways, and what cannot arrive comes back with the reason.
+func TestLdkForwarding(t *testing.T) {
+	ctx, btcd, nodes := ldks(t, 2)
+	A, C := nodes[0], nodes[1]
+	B, D := newBox(t, ctx, btcd, "B", 20_000_000), newBox(t, ctx, btcd, "D", 20_000_000)
+	edge{B, C}.open("coinop", 4_000_000, 2_000_000, true)
+	edge{B, A}.open("ldk", 10_000_000, 5_000_000, false)
+	edge{D, C}.open("coinop", 10_000_000, 5_000_000, false)
+	for _, n := range nodes {
+		until(t, n.Alias+" knows the channel in the middle", func() error {
+			var known int
+			err := n.Ask(ctx, "graph", peers.LdkArgs{}, &known)
+			if err == nil && known < 1 {
+				err = errors.New("it knows none")
+			}
+			return err
+		})
+	}
+	for _, b := range []*box{B, D} {
+		until(t, b.name+" knows what the peer asks for the last hop", func() error {
+			i, err := invoice.Parse(b.bill(coinop.Sat, false))
+			if err == nil && len(i.Hints) == 0 {
+				err = errors.New("its invoices have no hint")
+			}
+			return err
+		})
+	}
+
+	bill := func(n *peers.Ldk, sat int64) string {
+		t.Helper()
+		i, err := n.Bill(ctx, sat*1000, nil)
+		must(t, err)
+		return i
+	}
+	const sat = 50_000
+	const ourFee = 1000 + sat/10 // msat: a satoshi and 100 millionths
+
+	t.Log("LDK A pays LDK C through coinop")
+	_, fee, err := A.Pay(ctx, bill(C, sat))
+	must(t, err)
+	if fee != ourFee {
+		t.Errorf("A paid a fee of %d msat; coinop asks for %d", fee, ourFee)
+	}
+	t.Log("LDK A pays coinop D through both")
+	_, fee, err = A.Pay(ctx, D.bill(sat*coinop.Sat, false))
+	must(t, err)
+	if fee <= ourFee {
+		t.Errorf("A paid a fee of %d msat; coinop alone asks for %d", fee, ourFee)
+	}
+	t.Log("coinop B pays coinop D through LDK")
+	B.pay("lightning:"+D.bill(sat*coinop.Sat, false), sat*coinop.Sat)
+	t.Log("coinop D pays coinop B through LDK")
+	D.pay("lightning:"+B.bill(sat*coinop.Sat, false), sat*coinop.Sat)
+	t.Log("coinop D pays LDK A through both")
+	D.pay("lightning:"+bill(A, sat), sat*coinop.Sat)
+	t.Log("LDK C pays LDK A through coinop")
+	_, _, err = C.Pay(ctx, bill(A, sat))
+	must(t, err)
+
+	t.Log("an invoice of D's that B has paid is refused, and LDK A is told so")
+	once := D.bill(sat*coinop.Sat, false)
+	B.pay("lightning:"+once, sat*coinop.Sat)
+	if _, _, err := A.Pay(ctx, once); err == nil {
+		t.Error("A has paid it again")
+	} else {
+		t.Log(err)
+	}
+	t.Log("what the channel between B and C cannot carry comes back")
+	const tooMuch = 3_000_000
+	if _, _, err := A.Pay(ctx, D.bill(tooMuch*coinop.Sat, false)); err == nil {
+		t.Error("A has paid it")
+	} else {
+		t.Log(err)
+	}
+	if _, err := D.try("lightning:"+bill(A, tooMuch), tooMuch*coinop.Sat, time.Minute); coinop.KindOf(err) != coinop.Unpaid {
+		t.Errorf("D's payment ends with %v", err)
+	}
+	until(t, "nothing hangs anywhere", func() error {
+		for _, b := range []*box{B, D} {
+			for _, c := range b.summary().Channels {
+				if c.HTLCs > 0 {
+					return fmt.Errorf("%s has %d HTLCs", b.name, c.HTLCs)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// TestLdkParts: what no channel can carry alone goes over two, from coinop to
+// LDK and back.
+func TestLdkParts(t *testing.T) {
+	const each, amount = 2_000_000, 3_000_000 // sat
+	ctx, btcd, nodes := ldks(t, 1)
+	e := edge{newBox(t, ctx, btcd, "coinop", 10_000_000), nodes[0]}
+	for range 2 {
+		e.open("coinop", each, 0, true)
+	}
+	bill, err := e.n.Bill(ctx, amount*1000, nil)
+	must(t, err)
+	e.pay("lightning:"+bill, amount*coinop.Sat)
+	all, _ := e.n.Channels(ctx)
+	t.Logf("%+v %+v", all, e.summary().Channels)
+	const back = amount - 200_000 // less the reserves
+	_, _, err = e.n.Pay(ctx, e.bill(back*coinop.Sat, false))
+	must(t, err)
+	until(t, "the sums are right", func() error {
+		have := coinop.Amount(0)
+		for _, c := range e.summary().Channels {
+			have += c.Remote
+		}
+		if have != (amount-back)*coinop.Sat {
+			return fmt.Errorf("LDK has %v", have)
+		}
+		return nil
+	})
+}
