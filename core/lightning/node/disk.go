@@ -177,7 +177,7 @@ func (n *Node) revive(o *outgoing, h *channel.HTLC) *payment {
 		return p
 	}
 	last := o.path[len(o.path)-1]
-	p = &payment{Order: coinop.Order{ID: o.order, Amount: o.amount, To: Scheme + ":"}, hash: h.Hash, payee: last.Node, delta: last.Expiry, parts: 1, place: o.place}
+	p = &payment{Order: coinop.Order{ID: o.order, Amount: o.amount, To: Scheme + ":"}, tries: 1, hash: h.Hash, payee: last.Node, delta: last.Expiry, parts: 1, place: o.place}
 	p.maxFee = n.MaxFeeBase + p.Amount/1_000_000*coinop.Amount(n.MaxFeePPM)
 	if inner, err := onion.ParsePayload(o.payload); err == nil {
 		p.secret, p.meta, p.keysend, p.mpp = inner.Secret, inner.Metadata, inner.Keysend, inner.Secret != [32]byte{}

@@ -33,6 +33,7 @@ type payment struct {
 	parts  int       // HTLCs that are in flight or wait to be
 	left   coinop.Amount
 	tries  int
+	began  step.Time // 0: before a restart
 	failed error // why it is given up; the parts in flight are awaited
 	paid   bool
 	until  step.Time // when it stops waiting for a channel; 0: it does not wait
@@ -43,6 +44,7 @@ var (
 	ErrExpired = errors.New("the invoice has expired")
 	ErrNetwork = errors.New("the invoice is for another network")
 	ErrTries   = fmt.Errorf("%d paths were tried", MaxTries)
+	ErrTime    = errors.New("a path failed, and it is too late to try another")
 	ErrPayee   = errors.New("the payee does not take it")
 )
 
@@ -58,7 +60,7 @@ func (n *Node) order(o coinop.Order, bill *bolt11) {
 	if n.paying[o.ID] != nil {
 		return // it is on its way, and its outcome will come
 	}
-	p := &payment{Order: o, left: o.Amount}
+	p := &payment{Order: o, left: o.Amount, began: n.at}
 	if err := n.begin(p, bill); err != nil {
 		kind := coinop.Unpaid
 		if o.Amount == 0 || o.Amount > coinop.MaxAmount {
@@ -138,6 +140,9 @@ func (n *Node) beginNode(p *payment, address string) (err error) {
 	n.asking[name] = append(n.asking[name], p)
 	return nil
 }
+
+// payFor is how long other paths are tried. What is in flight then is awaited.
+const payFor = step.Minute
 
 // keysendCLTV is how many blocks a payment without an invoice leaves its payee,
 // who had no chance to say how many it wants: more than the default of any node

@@ -57,8 +57,13 @@ type send struct {
 
 // plan finds paths for what is left of a payment.
 func (n *Node) plan(p *payment, sends []*send) []*send {
-	if p.tries++; p.tries > MaxTries {
+	p.tries++
+	switch {
+	case p.tries > MaxTries:
 		p.failed = ErrTries
+		return sends
+	case p.tries > 1 && n.at > p.began+payFor:
+		p.failed = ErrTime
 		return sends
 	}
 	if n.tip == 0 && len(n.channels) > 0 { // nobody knows yet which expiry would do
