@@ -44,6 +44,7 @@ func ldks(t *testing.T, n int) (ctx context.Context, chain *peers.Btcd, nodes []
 		must(t, err)
 		t.Cleanup(func() {
 			node.Stop()
+			os.Rename(home+"/ldk_node.log", "/tmp/ldk"+node.Alias+t.Name()+".log")
 			if t.Failed() {
 				t.Logf("%s:\n%s", node.Name, node.Log())
 			}
@@ -169,6 +170,19 @@ func (e edge) trade(sats ...int64) {
 		_, _, err = e.n.Pay(e.ctx, e.bill(coinop.Amount(sat)*coinop.Sat, false))
 		must(e.t, err)
 	}
+}
+
+// idle waits until nothing hangs in coinop's channels.
+func (e edge) idle() {
+	e.t.Helper()
+	until(e.t, "nothing hangs in "+e.name+"'s channels", func() error {
+		for _, c := range e.summary().Channels {
+			if c.HTLCs > 0 {
+				return fmt.Errorf("%+v", c)
+			}
+		}
+		return nil
+	})
 }
 
 // close ends a channel, by either side.

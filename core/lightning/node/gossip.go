@@ -170,13 +170,6 @@ func (n *Node) queried(p *peer, m *ln.QueryChannelRange) {
 	n.tell(p)
 }
 
-func (n *Node) heardChannel(p *peer, m *ln.ChannelAnnouncement) {
-	if m.NodeID1 == n.id || m.NodeID2 == n.id {
-		return
-	}
-	n.graph.Announce(m, 0)
-}
-
 // heardUpdate takes a policy: of a channel with us, or of the public network.
 func (n *Node) heardUpdate(p *peer, m *ln.ChannelUpdate) {
 	for _, c := range n.with(p) {
@@ -193,7 +186,9 @@ func (n *Node) heardUpdate(p *peer, m *ln.ChannelUpdate) {
 		}
 		return
 	}
-	n.graph.Update(m, n.at)
+	if n.hears(p) {
+		n.graph.Update(m, n.at)
+	}
 }
 
 // enclosed takes the channel_update that a failure brings.

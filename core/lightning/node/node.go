@@ -48,6 +48,8 @@ const (
 	MaxPeers = 1024
 	// MaxOpenings bounds the channels that are being agreed on.
 	MaxOpenings = 64
+	// maxOpeningsEach bounds those that one peer proposes.
+	maxOpeningsEach = 4
 	// MaxPayments bounds the orders that are not answered.
 	MaxPayments = 8192
 	// Keep is how many settled orders, and how many payments taken, the node

@@ -184,7 +184,7 @@ func NotGreeted(err error) bool { return errors.Is(err, channel.ErrNoLink) }
 
 func (n *Node) opened(p *peer, m *ln.OpenChannel) {
 	refuse := func(err error) { n.say(p, &ln.Error{ChannelID: m.TemporaryChannelID, Data: err.Error()}) }
-	if len(n.channels) >= MaxChannels || len(n.openings) >= MaxOpenings || n.openings[m.TemporaryChannelID] != nil {
+	if len(n.channels) >= MaxChannels || n.crowded(p) || n.openings[m.TemporaryChannelID] != nil {
 		refuse(errors.New("too many channels are open or being opened"))
 		return
 	}
@@ -202,6 +202,18 @@ func (n *Node) opened(p *peer, m *ln.OpenChannel) {
 	}
 	n.openings[o.Temp] = &opening{Opening: o, peer: p}
 	n.say(p, answer)
+}
+
+// crowded reports whether too many channels are being agreed on, with everybody
+// or with one peer.
+func (n *Node) crowded(p *peer) bool {
+	with := 0
+	for _, o := range n.openings {
+		if o.peer == p {
+			with++
+		}
+	}
+	return len(n.openings) >= MaxOpenings || with >= maxOpeningsEach
 }
 
 // mine finds an opening with a peer.

@@ -34,7 +34,7 @@ type payment struct {
 	left   coinop.Amount
 	tries  int
 	began  step.Time // 0: before a restart
-	failed error // why it is given up; the parts in flight are awaited
+	failed error     // why it is given up; the parts in flight are awaited
 	paid   bool
 	until  step.Time // when it stops waiting for a channel; 0: it does not wait
 }
@@ -46,6 +46,7 @@ var (
 	ErrTries   = fmt.Errorf("%d paths were tried", MaxTries)
 	ErrTime    = errors.New("a path failed, and it is too late to try another")
 	ErrPayee   = errors.New("the payee does not take it")
+	ErrSilent  = errors.New("the payee is not linked, or does not say how to pay it")
 )
 
 // Scheme is the word of Lightning's payment URIs.

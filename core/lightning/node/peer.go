@@ -18,6 +18,17 @@ type peer struct {
 	greeted  bool   // its init is here
 	gossiped bool   // ours has been told
 	keeps    uint64 // the backup of ours that was sent over this link
+	heard    int    // messages about other nodes' channels over this link
+}
+
+// maxHeard is how much gossip a stranger may bring over one connection: each
+// message costs some signatures to check. A peer with a channel has more to lose.
+const maxHeard = 512
+
+// hears reports whether gossip of a peer's is looked at.
+func (n *Node) hears(p *peer) bool {
+	p.heard++
+	return p.heard <= maxHeard || len(n.with(p)) > 0
 }
 
 // ours is what this node offers (BOLT 9).
@@ -61,9 +72,9 @@ func (n *Node) unlinked(ev step.Unlinked) {
 
 // lose forgets the connection to a peer.
 func (n *Node) lose(p *peer) {
-	p.link, p.greeted, p.gossiped, p.keeps = 0, false, false, 0
-	for temp, o := range n.openings {
-		if o.peer == p {
+	p.link, p.greeted, p.gossiped, p.keeps, p.heard = 0, false, false, 0, 0
+	for _, temp := range sortedHashes(n.openings) {
+		if n.openings[temp].peer == p {
 			n.forsake(temp, channel.ErrNoLink)
 		}
 	}
@@ -123,9 +134,13 @@ func (n *Node) message(ev step.Recv, m wire.Message, in *incoming) {
 	case *wire.FundingSigned:
 		n.signed(p, m)
 	case *wire.ChannelAnnouncement:
-		n.heardChannel(p, m)
+		if n.hears(p) {
+			n.graph.Announce(m, 0)
+		}
 	case *wire.NodeAnnouncement:
-		n.graph.Node(m)
+		if n.hears(p) {
+			n.graph.Node(m)
+		}
 	case *wire.ChannelUpdate:
 		n.heardUpdate(p, m)
 	case *wire.AnnouncementSignatures:

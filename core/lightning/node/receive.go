@@ -390,8 +390,11 @@ func (n *Node) hints() (hints [][]invoice.Hint) {
 // theirsAlias is the name by which the peer knows the channel.
 func (c *chanState) theirsAlias() wire.SCID { return c.Alias() }
 
-func sortedHashes[V any](m map[[32]byte]V) [][32]byte {
-	return slices.SortedFunc(maps.Keys(m), func(a, b [32]byte) int { return slices.Compare(a[:], b[:]) })
+func sortedHashes[K ~[32]byte, V any](m map[K]V) []K {
+	return slices.SortedFunc(maps.Keys(m), func(a, b K) int {
+		x, y := [32]byte(a), [32]byte(b)
+		return slices.Compare(x[:], y[:])
+	})
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -340,8 +340,18 @@ func (n *Node) drop(ref uint64) {
 const askEvery = 2 * step.Second
 
 // askTerms asks each payee for all orders that wait for its terms.
+//
+// One that has not answered for long is given up: nothing was sent.
 func (n *Node) askTerms() {
 	for _, name := range sortedKeys(n.asking) {
+		list, late := n.asking[name], 0
+		for late < len(list) && n.at > list[late].began+payFor {
+			late++
+		}
+		n.keepAsking(name, list[late:])
+		for _, p := range list[:late] {
+			n.giveUp(p, ErrSilent)
+		}
 		var fresh []receipt.Entry
 		for _, p := range n.asking[name] {
 			if n.peers[name].link == 0 {
@@ -354,8 +364,10 @@ func (n *Node) askTerms() {
 		}
 		if len(fresh) > 0 {
 			n.fx.Send = append(n.fx.Send, step.Packet{To: name, Msg: Ask{fresh}})
-			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmAsk, At: n.at + askEvery})
 		}
+	}
+	if len(n.asking) > 0 {
+		n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmAsk, At: n.at + askEvery})
 	}
 }
 
@@ -406,6 +418,9 @@ func (n *Node) given(from string, m Terms) {
 func (n *Node) keepAsking(name string, left []*payment) {
 	if len(left) == 0 {
 		delete(n.asking, name)
+		if p := n.peers[name]; p.link == 0 && len(n.with(p)) == 0 {
+			delete(n.peers, name)
+		}
 		return
 	}
 	n.asking[name] = left
