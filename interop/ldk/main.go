@@ -147,10 +147,10 @@ func (s *server) do(r request) (any, error) {
 	case "channels":
 		return s.channels(), nil
 	case "graph":
-		known := 0 // with what an end asks for: coinop tells of its own only
+		known := 0 // with what both ends ask for: LDK uses no others
 		g := n.NetworkGraph()
 		for _, id := range g.ListChannels() {
-			if c := g.Channel(id); c != nil && (c.OneToTwo != nil || c.TwoToOne != nil) {
+			if c := g.Channel(id); c != nil && c.OneToTwo != nil && c.TwoToOne != nil {
 				known++
 			}
 		}

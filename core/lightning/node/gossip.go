@@ -23,6 +23,8 @@ type announcing struct {
 	theirs *ln.AnnouncementSignatures
 	whole  *ln.ChannelAnnouncement
 	update *ln.ChannelUpdate
+	others *ln.ChannelUpdate // the peer's, as others may have it
+	due    step.Time         // of others: how far its relaying is ahead of its rate
 }
 
 // announcement is the unsigned channel_announcement.
@@ -135,10 +137,46 @@ func (n *Node) tellOf(p *peer, c *chanState) {
 	if c.gossip.whole != nil {
 		n.say(p, c.gossip.whole)
 		n.say(p, n.updateFor(c))
+		n.relay(p, c)
 	}
 }
 
-// tell sends a peer all that is public of us. We do not relay what others said.
+// relay sends a peer what the other end of a public channel asks for. Not only
+// that end's own peers need it: LDK pays over no channel of which it knows one
+// side.
+func (n *Node) relay(p *peer, c *chanState) {
+	if u := c.gossip.others; u != nil && p != c.peer && u.ShortChannelID == c.SCID() {
+		n.say(p, u)
+	}
+}
+
+// heardOthers takes the peer's channel_update of a public channel, and tells
+// it to whoever is connected: no oftener than it could to our own graph, because
+// one message in is many out.
+func (n *Node) heardOthers(c *chanState, m *ln.ChannelUpdate) {
+	g := &c.gossip
+	if !c.Announce || m.MessageFlags&ln.DontForward != 0 || m.ShortChannelID != c.SCID() || int64(m.Timestamp) > int64(n.at/step.Second)+graph.Ahead {
+		return
+	}
+	if g.others != nil && m.Timestamp <= g.others.Timestamp {
+		return
+	}
+	if g.due = max(g.due, n.at); g.due-n.at > (graph.UpdateBurst-1)*graph.UpdateEvery*step.Second {
+		return
+	}
+	g.others, g.due = m, g.due+graph.UpdateEvery*step.Second
+	if g.whole == nil {
+		return // announce will
+	}
+	for _, name := range sortedKeys(n.peers) {
+		if p := n.peers[name]; p.gossiped {
+			n.relay(p, c)
+		}
+	}
+}
+
+// tell sends a peer all that is public of us and of our channels. We do not relay
+// what others said of theirs.
 func (n *Node) tell(p *peer) {
 	if p.gossiped {
 		return
@@ -180,6 +218,7 @@ func (n *Node) heardUpdate(p *peer, m *ln.ChannelUpdate) {
 		if fromFirst != n.isFirst(c.Peer) && c.Peer.Verify(m.Digest(), m.Signature) {
 			first := !c.heard
 			c.theirs, c.heard = graph.PolicyOf(m), true
+			n.heardOthers(c, m)
 			if first {
 				n.tellPeer(c) // lnd forgets what it is told before it has the channel in its graph
 			}
