@@ -44,7 +44,6 @@ func ldks(t *testing.T, n int) (ctx context.Context, chain *peers.Btcd, nodes []
 		must(t, err)
 		t.Cleanup(func() {
 			node.Stop()
-			os.Rename(home+"/ldk_node.log", "/tmp/ldk"+node.Alias+t.Name()+".log")
 			if t.Failed() {
 				t.Logf("%s:\n%s", node.Name, node.Log())
 			}

@@ -8,7 +8,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +36,7 @@ type (
 
 func main() {
 	log.SetFlags(0)
-	s := &server{out: json.NewEncoder(os.Stdout), claimable: map[string]bool{}, failed: map[string]string{}}
+	s := &server{out: json.NewEncoder(os.Stdout), claimable: map[string]bool{}, failed: map[string]ldk_node.PaymentFailureReason{}}
 	if err := s.serve(os.Stdin); err != nil {
 		log.Fatal(err)
 	}
@@ -49,8 +48,8 @@ type server struct {
 	node    *ldk_node.Node
 
 	mu        sync.Mutex
-	claimable map[string]bool   // by hash: payments that wait for our word
-	failed    map[string]string // by payment: why
+	claimable map[string]bool                          // by hash: payments that wait for our word
+	failed    map[string]ldk_node.PaymentFailureReason // by payment
 }
 
 func (s *server) serve(in io.Reader) error {
@@ -212,7 +211,7 @@ func (s *server) events() {
 			s.claimable[e.PaymentHash] = true
 		case ldk_node.EventPaymentFailed:
 			if e.PaymentId != nil && e.Reason != nil {
-				s.failed[*e.PaymentId] = fmt.Sprintf("reason %d", *e.Reason)
+				s.failed[*e.PaymentId] = *e.Reason
 			}
 		}
 		s.mu.Unlock()
@@ -293,6 +292,16 @@ type payment struct {
 	FeeMsat  uint64
 }
 
+// reasons are LDK's names.
+var reasons = map[ldk_node.PaymentFailureReason]string{
+	ldk_node.PaymentFailureReasonRecipientRejected: "RecipientRejected",
+	ldk_node.PaymentFailureReasonUserAbandoned:     "UserAbandoned",
+	ldk_node.PaymentFailureReasonRetriesExhausted:  "RetriesExhausted",
+	ldk_node.PaymentFailureReasonPaymentExpired:    "PaymentExpired",
+	ldk_node.PaymentFailureReasonRouteNotFound:     "RouteNotFound",
+	ldk_node.PaymentFailureReasonUnexpectedError:   "UnexpectedError",
+}
+
 // follow waits for a payment's end.
 func (s *server) follow(id ldk_node.PaymentId, err error) (any, error) {
 	if err != nil {
@@ -314,8 +323,11 @@ func (s *server) follow(id ldk_node.PaymentId, err error) (any, error) {
 			return v, nil
 		case p.Status == ldk_node.PaymentStatusFailed:
 			s.mu.Lock()
-			defer s.mu.Unlock()
-			return nil, fmt.Errorf("the payment failed: %s", cmp.Or(s.failed[id], "no reason yet"))
+			why, told := s.failed[id]
+			s.mu.Unlock()
+			if told {
+				return nil, fmt.Errorf("the payment failed: %s", reasons[why])
+			}
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -260,8 +260,23 @@ func (n *Node) handOver(p *peer) {
 	if channels := len(b.last.Channels); channels > 0 {
 		first = (int(p.key[1])<<8 | int(p.key[2])) % channels
 	}
-	blob := b.last.Fit(wire.MaxBlob, first).Seal(n.key, wire.MaxBlob) // all of one size (BOLT 1)
-	n.say(p, &wire.PeerStorage{Blob: blob})
+	size := wire.MaxBlob // all of one size (BOLT 1)
+	if p.small {
+		size = smallBlob
+	}
+	n.say(p, &wire.PeerStorage{Blob: b.last.Fit(size, first).Seal(n.key, size)})
+}
+
+// smallBlob is what LDK keeps, in bytes, where BOLT 1 allows wire.MaxBlob.
+const smallBlob = 1024
+
+// handOverLess tries a smaller backup, once, when a peer that was handed one
+// complains of something that is no channel's.
+func (n *Node) handOverLess(p *peer, m *wire.Warning) {
+	if m.ChannelID == (wire.ChannelID{}) && p.keeps != 0 && !p.small {
+		p.small, p.keeps = true, 0
+		n.handOver(p)
+	}
 }
 
 // shares reports whether a peer has a channel with us that is not over.

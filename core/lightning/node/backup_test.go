@@ -523,6 +523,32 @@ func TestTheNewestIsNotSentTwice(t *testing.T) {
 	}
 }
 
+// A peer that keeps no large blobs, as LDK, gets small ones, and is not asked
+// twice.
+func TestSmallBlobs(t *testing.T) {
+	w := newWorld(t, "car", "charger")
+	car, charger := w.machines[0], w.machines[1]
+	w.connect(car, charger)
+	w.open(car, charger, node.Open{Capacity: 100_000})
+	complain := func() (sizes []int) {
+		fx := car.n.Step(step.Input{At: w.at, Events: []any{
+			step.Recv{From: charger.peer(), Link: car.link[charger], Msg: &ln.Warning{Data: "1024 bytes at most"}},
+		}})
+		for _, p := range fx.Send {
+			if m, ok := p.Msg.(*ln.PeerStorage); ok {
+				sizes = append(sizes, len(m.Blob))
+			}
+		}
+		return sizes
+	}
+	if sizes := complain(); len(sizes) != 1 || sizes[0] != 1024 {
+		t.Errorf("blobs of %d bytes", sizes)
+	}
+	if sizes := complain(); len(sizes) != 0 {
+		t.Errorf("again blobs of %d bytes", sizes)
+	}
+}
+
 // A peer that lies with a blob of its own, or of long ago, stops nobody.
 func TestForgedBlobs(t *testing.T) {
 	w := newWorld(t, "car", "charger")

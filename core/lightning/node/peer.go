@@ -18,6 +18,7 @@ type peer struct {
 	greeted  bool   // its init is here
 	gossiped bool   // ours has been told
 	keeps    uint64 // the backup of ours that was sent over this link
+	small    bool   // it keeps no large blobs
 	heard    int    // messages about other nodes' channels over this link
 }
 
@@ -151,6 +152,8 @@ func (n *Node) message(ev step.Recv, m wire.Message, in *incoming) {
 		n.keep(p, m)
 	case *wire.PeerStorageRetrieval:
 		n.handedBack(p, m)
+	case *wire.Warning:
+		n.handOverLess(p, m)
 	case *wire.QueryChannelRange:
 		n.queried(p, m)
 	case *wire.QueryShortChannelIDs:
