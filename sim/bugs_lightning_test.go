@@ -23,7 +23,7 @@ func TestPlantedLightningBugsAreCaught(t *testing.T) {
 		want []string // part of the failure, one of them
 	}{
 		{"send before commit", sim.Bug{SendBeforeCommit: true}, []string{"gives up its channel", "and have", "was never answered"}},
-		{"a revocation that is not saved", wrapNodes(func(n drive.Core) drive.Core { return &unsaved{wrapped: wrapped{n}} }), []string{"memory and disk differ", "gives up its channel"}},
+		{"a revocation that is not saved", wrapNodes(func(n drive.Core) drive.Core { return &unsaved{wrapped: wrapped{n}} }), []string{"memory and disk differ", "would not start from its disk", "gives up its channel"}},
 		{"a preimage that is not passed on", wrapNodes(func(n drive.Core) drive.Core { return &mute{wrapped: wrapped{n}, links: map[uint64]bool{}} }), []string{"gives up its channel", "was never answered", "still hang"}},
 		{"a settled order that is lost", wrapNodes(func(n drive.Core) drive.Core { return &lossy{wrapped{n}} }), []string{"memory and disk differ"}},
 		{"a payment taken twice", wrapNodes(func(n drive.Core) drive.Core { return &greedy{wrapped: wrapped{n}} }), []string{"was earned 2 times", "paid nothing and has"}},
