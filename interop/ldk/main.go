@@ -127,16 +127,6 @@ func (s *server) do(r request) (any, error) {
 		return s.balance(), nil
 	case "connect":
 		return nil, n.Connect(a.Node, a.Addr, true)
-	case "disconnect":
-		return nil, n.Disconnect(a.Node)
-	case "peers":
-		connected := []string{}
-		for _, p := range n.ListPeers() {
-			if p.IsConnected {
-				connected = append(connected, p.NodeId)
-			}
-		}
-		return connected, nil
 	case "open":
 		open := n.OpenChannel
 		if a.Public {

@@ -1,4 +1,4 @@
-// Package peers builds and runs other people's nodes, btcd and lnd, as
+// Package peers builds and runs other people's nodes, btcd, lnd and LDK Node, as
 // processes on loopback, for tests and measurements.
 //
 // A node that is started stops when its context ends, when Stop is called and

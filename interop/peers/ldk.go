@@ -103,9 +103,10 @@ func (n *Ldk) Start(ctx context.Context) error {
 		return err
 	}
 	n.mu.Lock()
-	n.Process, n.in, n.waiting = p, in, map[int64]chan ldkAnswer{}
+	waiting := map[int64]chan ldkAnswer{}
+	n.Process, n.in, n.waiting = p, in, waiting
 	n.mu.Unlock()
-	go n.read(out)
+	go n.read(out, waiting)
 	host, port, err := net.SplitHostPort(n.Chain.Addr)
 	if err != nil {
 		return err
@@ -128,29 +129,33 @@ func (n *Ldk) Start(ctx context.Context) error {
 	return nil
 }
 
-func (n *Ldk) read(out io.Reader) {
+// read hands one process's answers to those who wait for them.
+func (n *Ldk) read(out io.Reader, waiting map[int64]chan ldkAnswer) {
 	d := json.NewDecoder(bufio.NewReader(out))
 	for {
 		var a ldkAnswer
 		err := d.Decode(&a)
 		n.mu.Lock()
 		if err != nil {
-			for _, w := range n.waiting {
+			for _, w := range waiting {
 				w <- ldkAnswer{Err: "the process has ended"}
 			}
-			clear(n.waiting)
+			clear(waiting)
 			n.mu.Unlock()
 			return
 		}
-		w := n.waiting[a.ID]
-		delete(n.waiting, a.ID)
+		w := waiting[a.ID]
+		delete(waiting, a.ID)
 		n.mu.Unlock()
-		w <- a
+		if w != nil {
+			w <- a
+		}
 	}
 }
 
 // Ask has the node do something, and waits for the answer. Many may ask at once.
 func (n *Ldk) Ask(ctx context.Context, do string, args LdkArgs, result any) error {
+	name := "ldk " + n.Alias // not the process's: that may be another by the time of the answer
 	w := make(chan ldkAnswer, 1)
 	n.mu.Lock()
 	n.next++
@@ -165,19 +170,19 @@ func (n *Ldk) Ask(ctx context.Context, do string, args LdkArgs, result any) erro
 	}
 	n.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", n.Name, do, err)
+		return fmt.Errorf("%s: %s: %w", name, do, err)
 	}
 	select {
 	case a := <-w:
 		if a.Err != "" {
-			return fmt.Errorf("%s: %s: %s", n.Name, do, a.Err)
+			return fmt.Errorf("%s: %s: %s", name, do, a.Err)
 		}
 		if result == nil {
 			return nil
 		}
 		return json.Unmarshal(a.Result, result)
 	case <-ctx.Done():
-		return fmt.Errorf("%s: %s: %w", n.Name, do, ctx.Err())
+		return fmt.Errorf("%s: %s: %w", name, do, ctx.Err())
 	}
 }
 
