@@ -47,6 +47,9 @@ type Options struct {
 type Machine struct {
 	Options
 	Host *drive.Host
+	// Wallet is held from when coins are chosen until the chain knows that they
+	// are spent, by whoever opens a channel.
+	Wallet sync.Mutex
 
 	follower *chain.Follower
 	publish  chan watch.Publish

@@ -263,6 +263,8 @@ func OpenChannel(ctx context.Context, m *engine.Machine, o node.Open) (opened no
 	if err != nil {
 		return opened, err
 	}
+	m.Wallet.Lock()
+	defer m.Wallet.Unlock()
 	t, err := fund(ctx, m, v.(node.Funding).Output)
 	if err != nil {
 		m.Host.Tell(ctx, node.Name, node.Fund{Tag: o.Tag})
@@ -271,6 +273,11 @@ func OpenChannel(ctx context.Context, m *engine.Machine, o node.Open) (opened no
 	v, err = m.Host.Ask(ctx, node.Name, node.OpenID+o.Tag, node.Fund{Tag: o.Tag, Tx: t})
 	if err != nil {
 		return opened, err
+	}
+	// The node publishes it, too, some time: whoever takes coins of the wallet next
+	// must not find these again.
+	if err := m.Chain.Publish(ctx, t); err != nil {
+		m.Log.Warn("publish", "txid", t.TxHash(), "err", err)
 	}
 	return v.(node.Opened), nil
 }

@@ -49,7 +49,7 @@ const (
 	// MaxOpenings bounds the channels that are being agreed on.
 	MaxOpenings = 64
 	// maxOpeningsEach bounds those that one peer proposes.
-	maxOpeningsEach = 4
+	maxOpeningsEach = 16
 	// MaxPayments bounds the orders that are not answered.
 	MaxPayments = 8192
 	// Keep is how many settled orders, and how many payments taken, the node
