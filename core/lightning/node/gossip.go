@@ -49,6 +49,10 @@ func (n *Node) announce(c *chanState) {
 		return
 	}
 	g := &c.gossip
+	idle := g.theirs == nil || g.whole != nil // nothing to put together, now or any more
+	if g.sent && idle {
+		return
+	}
 	m := n.announcement(c)
 	digest := m.Digest()
 	if !g.sent {
@@ -57,7 +61,7 @@ func (n *Node) announce(c *chanState) {
 			ChannelID: c.ID, ShortChannelID: c.SCID(), NodeSignature: n.key.Sign(digest), BitcoinSignature: c.SignFunding(digest),
 		})
 	}
-	if g.theirs == nil || g.whole != nil {
+	if idle {
 		return
 	}
 	if !c.Peer.Verify(digest, g.theirs.NodeSignature) || !c.Commit.Remote.Funding.Verify(digest, g.theirs.BitcoinSignature) {
@@ -72,10 +76,11 @@ func (n *Node) announce(c *chanState) {
 		m.BitcoinSignature1, m.BitcoinSignature2 = m.BitcoinSignature2, m.BitcoinSignature1
 	}
 	g.whole, g.update = m, nil
+	self := n.self() // a signature, the same for all
 	for _, name := range sortedKeys(n.peers) {
 		if p := n.peers[name]; p.greeted {
 			n.tellOf(p, c)
-			n.say(p, n.self())
+			n.say(p, self)
 		}
 	}
 }

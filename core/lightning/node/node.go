@@ -112,7 +112,7 @@ func (c Config) withDefaults() Config {
 		c.Policy = graph.Policy{FeeBase: 1000, FeePPM: 100, CLTVDelta: 40, Min: 1}
 	}
 	if c.MaxDust == 0 {
-		c.MaxDust = 5_000_000 * coinop.Msat * 10 // 50,000 sat, as other nodes have it
+		c.MaxDust = 50_000 * coinop.Sat // as other nodes have it
 	}
 	if c.FeeRate == 0 {
 		c.FeeRate = channel.MinFeeRate

@@ -12,7 +12,6 @@ import (
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/onion"
-	"coinop.dev/core/lightning/wire"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -376,19 +375,12 @@ func (n *Node) hints() (hints [][]invoice.Hint) {
 	}
 	slices.SortStableFunc(private, func(a, b *chanState) int { return int(int64(b.Receivable()) - int64(a.Receivable())) })
 	for _, c := range private[:min(len(private), maxHints)] {
-		name := c.edgeName()
-		if c.ScidAlias || c.theirsAlias() != 0 {
-			name = c.theirsAlias()
-		}
 		hints = append(hints, []invoice.Hint{{
-			Node: c.Peer, SCID: uint64(name), FeeBase: uint32(c.theirs.FeeBase), FeePPM: c.theirs.FeePPM, CLTVDelta: c.theirs.CLTVDelta,
+			Node: c.Peer, SCID: uint64(c.Alias()), FeeBase: uint32(c.theirs.FeeBase), FeePPM: c.theirs.FeePPM, CLTVDelta: c.theirs.CLTVDelta,
 		}})
 	}
 	return hints
 }
-
-// theirsAlias is the name by which the peer knows the channel.
-func (c *chanState) theirsAlias() wire.SCID { return c.Alias() }
 
 func sortedHashes[K ~[32]byte, V any](m map[K]V) []K {
 	return slices.SortedFunc(maps.Keys(m), func(a, b K) int {
