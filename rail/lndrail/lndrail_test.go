@@ -55,7 +55,7 @@ type machine struct {
 
 func newMachine(t *testing.T, name string, uri func(addr string) string) *machine {
 	t.Helper()
-	m := &machine{t: t, name: name, dir: t.TempDir(), addr: "127.0.0.1:0", uri: uri}
+	m := &machine{t: t, name: name, dir: t.TempDir(), addr: railtest.FreeAddr(), uri: uri}
 	m.start()
 	t.Cleanup(m.stop)
 	return m

@@ -106,14 +106,14 @@ func (p *pair) newEnd(name string, open func() []string) *end {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	e := &end{pair: p, name: name, dir: p.t.TempDir(), key: key, addr: freeAddr(), open: open}
+	e := &end{pair: p, name: name, dir: p.t.TempDir(), key: key, addr: FreeAddr(), open: open}
 	p.t.Cleanup(e.stop)
 	return e
 }
 
-// freeAddr is an address that nobody listens at. Its port is below those that the
+// FreeAddr is an address that nobody listens at. Its port is below those that the
 // system hands out, or another process might have it while the machine is down.
-func freeAddr() string {
+func FreeAddr() string {
 	for {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
 		if l, err := net.Listen("tcp", addr); err == nil {
