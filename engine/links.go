@@ -88,9 +88,9 @@ func (m *Machine) Listen(addr string) (net.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(m.ctx, func() { l.Close() })
 	m.spawn(func() {
-		defer stop()
+		// Here, so that who closes the machine can listen there again at once.
+		defer l.Close()
 		for {
 			s, err := l.Accept(m.ctx)
 			if err != nil {
