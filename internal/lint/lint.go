@@ -185,6 +185,7 @@ var parsers = []string{"net/netip", "net/url"}
 var pureModules = []string{
 	"github.com/btcsuite/btcd",
 	"github.com/decred/dcrd/crypto", "github.com/decred/dcrd/dcrec",
+	"github.com/fxamacker/cbor", "github.com/veraison/go-cose",
 	"golang.org/x/crypto",
 }
 

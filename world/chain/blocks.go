@@ -14,9 +14,10 @@ import (
 // must see every transaction: a watchtower. A source that keeps whole blocks, or
 // can ask for them, is one.
 type Blocker interface {
-	// Block is the block at a height above that of the first one. ErrNoBlock says
-	// that the best chain does not reach so far, or begins later for this source.
-	Block(ctx context.Context, height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error)
+	// Block is the block at a height, 0 being the first. ErrNoBlock says that the
+	// best chain does not reach so far, or begins later for this source. It is
+	// shared and must not be changed.
+	Block(ctx context.Context, height int32) (*wire.MsgBlock, error)
 }
 
 // ErrNoBlock is what a source says of a height at which it has no block.
@@ -76,17 +77,17 @@ func (f *blocks) catchUp(ctx context.Context, take func(int32, []*wire.MsgTx) er
 		return err
 	}
 	for ; f.next <= tip; f.next++ {
-		hash, txs, err := f.show.Block(ctx, f.next)
+		b, err := f.show.Block(ctx, f.next)
 		switch {
 		case errors.Is(err, ErrNoBlock) && len(f.hashes) == 0:
 			continue // it is older than what the source has
 		case err != nil:
 			return fmt.Errorf("block at height %d: %w", f.next, err)
 		}
-		if err := take(f.next, txs); err != nil {
+		if err := take(f.next, b.Transactions); err != nil {
 			return stopped{err}
 		}
-		if f.hashes = append(f.hashes, hash); len(f.hashes) > maxBranch {
+		if f.hashes = append(f.hashes, b.BlockHash()); len(f.hashes) > maxBranch {
 			f.hashes = f.hashes[1:]
 		}
 	}
@@ -96,11 +97,11 @@ func (f *blocks) catchUp(ctx context.Context, take func(int32, []*wire.MsgTx) er
 // rewind goes back to the last block that is still in the chain.
 func (f *blocks) rewind(ctx context.Context) error {
 	for len(f.hashes) > 0 {
-		hash, _, err := f.show.Block(ctx, f.next-1)
+		b, err := f.show.Block(ctx, f.next-1)
 		if err != nil && !errors.Is(err, ErrNoBlock) {
 			return err
 		}
-		if last := f.hashes[len(f.hashes)-1]; err == nil && hash == last {
+		if last := f.hashes[len(f.hashes)-1]; err == nil && b.BlockHash() == last {
 			return nil
 		}
 		f.hashes = f.hashes[:len(f.hashes)-1]

@@ -17,10 +17,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 )
 
@@ -36,7 +36,7 @@ type Source interface {
 	Publish(ctx context.Context, t *wire.MsgTx) error
 	// Coins lists the unspent outputs that pay script, in the best chain and in
 	// the transactions known to wait for a block, oldest first.
-	Coins(ctx context.Context, script []byte) ([]Coin, error)
+	Coins(ctx context.Context, script []byte) ([]watch.Coin, error)
 	// Tip is the best block.
 	Tip(ctx context.Context) (height int32, hash chainhash.Hash, err error)
 	// Changed returns a channel that is closed at the next change of the tip.
@@ -47,7 +47,7 @@ type Source interface {
 
 var (
 	// ErrRefused means a node looked at the transaction and will not have it.
-	ErrRefused = errors.New("transaction refused")
+	ErrRefused = watch.ErrRefused
 	// ErrSyncing means the source has not seen the whole chain yet. Changed
 	// tells when to ask again.
 	ErrSyncing = errors.New("chain is still being fetched")
@@ -57,20 +57,6 @@ var (
 	// ErrClosed is what a closed source answers.
 	ErrClosed = errors.New("chain source is closed")
 )
-
-// CoinbaseMaturity is the depth at which the next block may spend a block
-// reward.
-const CoinbaseMaturity = 100
-
-// A Coin is an unspent output and how sure it is.
-type Coin struct {
-	tx.Coin
-	Depth    int32 // as in watch.Status; 0 while it waits for a block
-	Coinbase bool  // a block reward
-}
-
-// Spendable tells whether the next block may spend the coin.
-func (c Coin) Spendable() bool { return !c.Coinbase || c.Depth >= CoinbaseMaturity }
 
 // An Opener opens the source that a URI names.
 type Opener func(ctx context.Context, u *url.URL) (Source, error)
@@ -136,4 +122,24 @@ func (b *Bell) Ring() {
 		close(b.next)
 		b.next = nil
 	}
+}
+
+// A Scanner is a source that looks for scripts, for which it is cheaper to look
+// for many at once: it is told what it will be asked about.
+type Scanner interface{ Scan(scripts []watch.Script) }
+
+// A Headerer is a source that knows the headers of the best chain, or the last of
+// them, without asking for whole blocks.
+type Headerer interface {
+	Header(ctx context.Context, height int32) (wire.BlockHeader, error)
+}
+
+// Rules are those of a chain by its name.
+func Rules(name string) (*chaincfg.Params, error) {
+	for _, p := range []*chaincfg.Params{&chaincfg.MainNetParams, &chaincfg.TestNet3Params, &chaincfg.TestNet4Params, &chaincfg.SigNetParams, &chaincfg.RegressionNetParams} {
+		if p.Name == name {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("net=%.40q is not a chain: mainnet, testnet3, testnet4, signet and regtest are", name)
 }

@@ -84,7 +84,17 @@ func (f *Follower) Run(ctx context.Context) {
 
 // round asks for every watched output and returns the first failure.
 func (f *Follower) round(ctx context.Context) (failed error) {
-	for _, w := range f.snapshot() {
+	all := f.snapshot()
+	if s, ok := f.source.(Scanner); ok {
+		var news []watch.Script
+		for _, w := range all {
+			if f.owed(w) {
+				news = append(news, watch.Script{Script: w.output.Script, Since: w.output.Since})
+			}
+		}
+		s.Scan(news)
+	}
+	for _, w := range all {
 		s, err := f.source.Status(ctx, w.output)
 		if err != nil {
 			if failed == nil {
@@ -107,6 +117,13 @@ func (f *Follower) snapshot() []*watched {
 		all = append(all, w)
 	}
 	return all
+}
+
+// owed tells whether an output has not been reported yet.
+func (f *Follower) owed(w *watched) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return w.told == nil
 }
 
 // news tells whether s differs from the last report, and notes it as told.

@@ -1,50 +1,30 @@
 package chain
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev/core/bitcoin/tx"
-	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/bitcoin/ledger"
 )
 
 const (
-	// MaxBlocks bounds a chain that is kept whole, in memory: ten weeks of
-	// blocks, or more than any test mines. It costs 10 MB while they are empty.
+	// MaxBlocks bounds a chain that is kept block by block, in memory: ten weeks
+	// of blocks, or more than any test mines. It costs 10 MB while they are empty.
 	MaxBlocks = 10_000
 
 	// MaxBytes bounds the transactions of such a chain, as serialised.
 	MaxBytes = 64 << 20
 )
 
-// A Ledger is what the blocks of one best chain say: which outputs there are and
-// who spends them. Its owner checks blocks, connects and disconnects them, whole
-// or only with the transactions that matter, and locks.
+// A Ledger is a best chain block by block, with all of their transactions or
+// with those that matter. Its owner checks blocks and locks.
 type Ledger struct {
+	*ledger.Ledger
 	base   int32 // height of the block below all
-	below  chainhash.Hash
-	most   int           // blocks
-	blocks []ledgerBlock // blocks[i] is at height base+i+1
-	txs    map[chainhash.Hash]*entry
-	spends map[wire.OutPoint]*entry
-	size   int
-}
-
-type ledgerBlock struct {
-	hash    chainhash.Hash
-	entries []entry
-	size    int
-}
-
-type entry struct {
-	tx       *wire.MsgTx
-	id       chainhash.Hash
-	height   int32
-	index    int32 // in the block
-	coinbase bool
+	most   int   // blocks
+	hashes []chainhash.Hash
 }
 
 // NewLedger returns the ledger of a chain that has only its first block, whose
@@ -54,23 +34,18 @@ func NewLedger(genesis chainhash.Hash) *Ledger { return NewLedgerAbove(0, genesi
 // NewLedgerAbove returns the ledger of a chain of which only what is above one
 // block matters, and at most so many blocks.
 func NewLedgerAbove(height int32, block chainhash.Hash, most int) *Ledger {
-	return &Ledger{base: height, below: block, most: most, txs: map[chainhash.Hash]*entry{}, spends: map[wire.OutPoint]*entry{}}
+	return &Ledger{Ledger: ledger.New(height), base: height, most: most, hashes: []chainhash.Hash{block}}
 }
 
 // Tip is the best block.
 func (l *Ledger) Tip() (height int32, hash chainhash.Hash) {
-	height = l.base + int32(len(l.blocks))
+	height = l.Ledger.Tip()
 	return height, l.Hash(height)
 }
 
 // Hash is the hash of the block at height, which must not be above the tip nor
 // below the block that the ledger stands on.
-func (l *Ledger) Hash(height int32) chainhash.Hash {
-	if height == l.base {
-		return l.below
-	}
-	return l.blocks[height-l.base-1].hash
-}
+func (l *Ledger) Hash(height int32) chainhash.Hash { return l.hashes[height-l.base] }
 
 // Connect puts a whole block on the tip. An error changes nothing.
 func (l *Ledger) Connect(hash chainhash.Hash, txs []*wire.MsgTx) error {
@@ -89,115 +64,28 @@ type Mined struct {
 
 // ConnectSome is Connect for a block of which only some transactions matter.
 func (l *Ledger) ConnectSome(hash chainhash.Hash, txs []Mined) error {
-	b := ledgerBlock{hash: hash, entries: make([]entry, len(txs))}
-	height := l.base + int32(len(l.blocks)) + 1
+	height, size := l.Ledger.Tip()+1, 0
+	entries := make([]ledger.Mined, len(txs))
 	for i, t := range txs {
-		b.entries[i] = entry{tx: t.Tx, id: t.Tx.TxHash(), height: height, index: t.Index, coinbase: t.Index == 0}
-		b.size += t.Tx.SerializeSize()
-		if l.txs[b.entries[i].id] != nil {
-			return fmt.Errorf("block %v repeats transaction %v (BIP 30)", hash, b.entries[i].id)
+		entries[i] = ledger.Mined{Tx: t.Tx, ID: t.Tx.TxHash(), Height: height, Index: t.Index}
+		size += t.Tx.SerializeSize()
+		if l.Find(entries[i].ID) != nil {
+			return fmt.Errorf("block %v repeats transaction %v (BIP 30)", hash, entries[i].ID)
 		}
 	}
-	if len(l.blocks) == l.most || b.size > MaxBytes-l.size {
-		return fmt.Errorf("%w: it has %d blocks with %d bytes of transactions", ErrTooLong, len(l.blocks), l.size)
+	if blocks := len(l.hashes) - 1; blocks == l.most || size > MaxBytes-l.Size() {
+		return fmt.Errorf("%w: it has %d blocks with %d bytes of transactions", ErrTooLong, blocks, l.Size())
 	}
-	for i := range b.entries {
-		e := &b.entries[i]
-		l.txs[e.id] = e
-		for _, in := range e.tx.TxIn {
-			l.spends[in.PreviousOutPoint] = e
-		}
+	l.Rise(height)
+	for _, e := range entries {
+		l.Add(e)
 	}
-	l.blocks = append(l.blocks, b)
-	l.size += b.size
+	l.hashes = append(l.hashes, hash)
 	return nil
 }
 
 // Disconnect takes the block at the tip off.
 func (l *Ledger) Disconnect() {
-	b := l.blocks[len(l.blocks)-1]
-	for _, e := range b.entries {
-		delete(l.txs, e.id)
-		for _, in := range e.tx.TxIn {
-			delete(l.spends, in.PreviousOutPoint)
-		}
-	}
-	l.blocks = l.blocks[:len(l.blocks)-1]
-	l.size -= b.size
-}
-
-// Block is what the ledger has of the block at a height: all of it, if whole
-// blocks are connected.
-func (l *Ledger) Block(height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
-	if tip, _ := l.Tip(); height <= l.base || height > tip {
-		return hash, nil, fmt.Errorf("%w: %d is not from %d to %d", ErrNoBlock, height, l.base+1, tip)
-	}
-	b := &l.blocks[height-l.base-1]
-	for i := range b.entries {
-		txs = append(txs, b.entries[i].tx)
-	}
-	return b.hash, txs, nil
-}
-
-// Tx returns a transaction of the chain and its depth, or nil.
-func (l *Ledger) Tx(id chainhash.Hash) (t *wire.MsgTx, depth int32) {
-	if e := l.txs[id]; e != nil {
-		return e.tx, l.depth(e)
-	}
-	return nil, 0
-}
-
-// Spender returns the transaction of the chain that spends an output, and its
-// depth, or nil.
-func (l *Ledger) Spender(o wire.OutPoint) (t *wire.MsgTx, depth int32) {
-	if e := l.spends[o]; e != nil {
-		return e.tx, l.depth(e)
-	}
-	return nil, 0
-}
-
-func (l *Ledger) depth(e *entry) int32 { return l.base + int32(len(l.blocks)) - e.height + 1 }
-
-// Status is what the chain says of an output.
-func (l *Ledger) Status(o watch.Output) watch.Status {
-	s := watch.Status{Point: o.Point, Tip: l.base + int32(len(l.blocks))}
-	t, depth := l.Tx(o.Point.Hash)
-	if t == nil || int(o.Point.Index) >= len(t.TxOut) {
-		return s
-	}
-	s.Depth, s.Value, s.Index = depth, t.TxOut[o.Point.Index].Value, l.txs[o.Point.Hash].index
-	s.Spender, s.SpendDepth = l.Spender(o.Point)
-	return s
-}
-
-// Coins lists the unspent outputs that pay script, in the chain and then in
-// waiting, which are transactions no block has yet.
-func (l *Ledger) Coins(script []byte, waiting []*wire.MsgTx) []Coin {
-	taken := map[wire.OutPoint]bool{}
-	for _, t := range waiting {
-		for _, in := range t.TxIn {
-			taken[in.PreviousOutPoint] = true
-		}
-	}
-	var coins []Coin
-	add := func(id chainhash.Hash, t *wire.MsgTx, c Coin) {
-		for i, out := range t.TxOut {
-			point := wire.OutPoint{Hash: id, Index: uint32(i)}
-			if !bytes.Equal(out.PkScript, script) || taken[point] || l.spends[point] != nil {
-				continue
-			}
-			c.Coin = tx.Coin{Point: point, Value: out.Value}
-			coins = append(coins, c)
-		}
-	}
-	for _, b := range l.blocks {
-		for i := range b.entries {
-			e := &b.entries[i]
-			add(e.id, e.tx, Coin{Depth: l.depth(e), Coinbase: e.coinbase})
-		}
-	}
-	for _, t := range waiting {
-		add(t.TxHash(), t, Coin{})
-	}
-	return coins
+	l.Cut(l.Ledger.Tip() - 1)
+	l.hashes = l.hashes[:len(l.hashes)-1]
 }

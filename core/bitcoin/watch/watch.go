@@ -8,7 +8,13 @@
 package watch
 
 import (
+	"errors"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
+
+	"coinop.dev/core/bitcoin/merkle"
+	"coinop.dev/core/bitcoin/tx"
 )
 
 // Chain is the outlet that Watch and Publish are sent to and Status comes from.
@@ -19,7 +25,11 @@ const Chain = "chain"
 type Output struct {
 	Point  wire.OutPoint
 	Script []byte // its scriptPubKey, for filters and scripthash servers
+	Since  int32  // no block below this height has it; 0 if unknown
 }
+
+// ErrRefused means that the network, or the chain, will not have a transaction.
+var ErrRefused = errors.New("transaction refused")
 
 // Publish asks for a transaction to be broadcast. Publishing one that is
 // already known or mined is harmless.
@@ -42,4 +52,49 @@ type Status struct {
 	// nil. SpendDepth counts as Depth does.
 	Spender    *wire.MsgTx
 	SpendDepth int32
+}
+
+// A Script asks to be told of the coins that pay a script, now and after every
+// change of the tip that changes them, until the process ends. Asking again is
+// harmless.
+type Script struct {
+	Script []byte
+	Since  int32 // no block below this height pays or spends it; 0 if unknown
+	Prove  bool  // coins come with their proofs
+}
+
+// Coins is all unspent outputs that pay a script, as of one tip.
+type Coins struct {
+	Script []byte
+	Tip    int32
+	Coins  []Coin
+}
+
+// A Coin is an unspent output and how sure it is.
+type Coin struct {
+	tx.Coin
+	Depth    int32         // as in Status; 0 while it waits for a block
+	Coinbase bool          // a block reward
+	Tx       *wire.MsgTx   // the transaction it is an output of; may be nil unless Prove
+	Proof    *merkle.Proof // that Tx is in its block; nil unless Prove and Depth > 0
+}
+
+// Maturity is the depth at which the next block may spend a block reward.
+const Maturity = 100
+
+// Spendable tells whether the next block may spend the coin.
+func (c Coin) Spendable() bool { return !c.Coinbase || c.Depth >= Maturity }
+
+// HeadersAfter asks for the headers that follow the first hash of a locator
+// that is in the best chain, once.
+type HeadersAfter struct {
+	To      string // who asked, given back
+	Locator []chainhash.Hash
+}
+
+// Headers answers HeadersAfter: at most 2,000, the first at height From.
+type Headers struct {
+	To      string
+	From    int32
+	Headers []wire.BlockHeader
 }

@@ -7,4 +7,7 @@ import (
 	"coinop.dev/world/chain/p2p"
 )
 
-func init() { chain.Default.Register("p2p", p2p.OpenURL) }
+func init() {
+	chain.Default.Register("p2p", p2p.OpenURL)
+	chain.Default.Register("spv", p2p.OpenURL)
+}

@@ -83,14 +83,14 @@ func unknownOutput(t *testing.T, s chain.Source, m Miner) {
 	mine(t, m, 2)
 	agree(t, s, m)
 	point := wire.OutPoint{Hash: chainhash.HashH([]byte("no such transaction"))}
-	if got := status(t, s, watch.Output{Point: point}); got != (watch.Status{Point: point, Tip: 2}) {
+	if got := status(t, s, watch.Output{Point: point, Script: Script(1)}); got != (watch.Status{Point: point, Tip: 2}) {
 		t.Errorf("status is %+v; want nothing but the tip", got)
 	}
 	coin := fund(t, m, 1)
 	mine(t, m, 1)
 	point = wire.OutPoint{Hash: coin.Point.Hash, Index: 1000}
-	await(t, s, watch.Output{Point: coin.Point}, func(w watch.Status) bool { return w.Depth == 1 })
-	if got := status(t, s, watch.Output{Point: point}); got.Depth != 0 || got.Value != 0 {
+	await(t, s, coin, func(w watch.Status) bool { return w.Depth == 1 })
+	if got := status(t, s, watch.Output{Point: point, Script: Script(1)}); got.Depth != 0 || got.Value != 0 {
 		t.Errorf("output 1000 of a transaction with two has depth %d and value %d", got.Depth, got.Value)
 	}
 }
@@ -369,7 +369,7 @@ func closed(t *testing.T, s chain.Source, _ Miner) {
 	case <-time.After(Patience):
 		t.Error("Changed is still open after Close")
 	}
-	if _, err := s.Status(t.Context(), watch.Output{}); !errors.Is(err, chain.ErrClosed) {
+	if _, err := s.Status(t.Context(), watch.Output{Script: Script(1)}); !errors.Is(err, chain.ErrClosed) {
 		t.Errorf("Status of a closed source gives %v; want ErrClosed", err)
 	}
 	if err := s.Publish(t.Context(), Spend(wire.OutPoint{}, Value, 1, 2)); !errors.Is(err, chain.ErrClosed) {
@@ -476,14 +476,14 @@ func publish(t *testing.T, s chain.Source, spender *wire.MsgTx) {
 	must(t, s.Publish(t.Context(), spender))
 }
 
-func list(t *testing.T, s chain.Source, script []byte) []chain.Coin {
+func list(t *testing.T, s chain.Source, script []byte) []watch.Coin {
 	t.Helper()
 	got, err := s.Coins(t.Context(), script)
 	must(t, err)
 	return got
 }
 
-func points(coins []chain.Coin) []wire.OutPoint {
+func points(coins []watch.Coin) []wire.OutPoint {
 	var all []wire.OutPoint
 	for _, c := range coins {
 		all = append(all, c.Point)

@@ -1,125 +1,168 @@
-// Package p2p is a chain.Source that follows one node over Bitcoin's network
-// protocol and keeps the whole chain in memory. It is for private chains, where
-// two processes share one; a public chain wants the light client.
-//
-// The node is believed as a miner is: headers, proof of work, transactions and
-// witnesses are checked, scripts are not.
+// Package p2p is a chain.Source that asks Bitcoin nodes over their own network
+// protocol and believes none of them: the driver of core/bitcoin/light. By
+// "p2p://host:port" it uses compact filters (BIP 157 and 158), by
+// "spv://host:port" bloom filters (BIP 37).
 package p2p
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
+	"coinop.dev/core/bitcoin/light"
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/step"
 	"coinop.dev/world/chain"
-	"coinop.dev/world/chain/internal/peer"
+	"coinop.dev/world/drive"
+	"coinop.dev/world/store"
+	"coinop.dev/world/store/mem"
 )
 
-const (
-	// HandshakeTimeout is from dialling to the verack.
-	HandshakeTimeout = 10 * time.Second
-
-	// IdleTimeout is how long the node may say nothing. We ping at half of it.
-	IdleTimeout = 2 * time.Minute
-
-	// MessageTimeout is from a message's first byte to its last, either way.
-	MessageTimeout = 30 * time.Second
-
-	// BlockTimeout is how long a block that was asked for may take.
-	BlockTimeout = time.Minute
-
-	// MinBackoff and MaxBackoff bound the wait before dialling again.
-	MinBackoff = 100 * time.Millisecond
-	MaxBackoff = 5 * time.Second
-
-	// MaxInFlight bounds the blocks asked for at once.
-	MaxInFlight = 16
-
-	// MaxAstray bounds the headers messages in a row that do not follow our
-	// chain, after which the node is on a chain of another kind.
-	MaxAstray = 3
-)
+// ScanWait is how long a question about a script that is new waits for the blocks
+// to be looked through. Then the answer is chain.ErrSyncing, and Changed tells
+// when to ask again.
+const ScanWait = 20 * time.Second
 
 // Options of a client.
 type Options struct {
-	Addr string // the node, "host:port"
+	Addrs []string         // of nodes, "host:port", at most light.MaxPeers
+	Rules *chaincfg.Params // of the chain; nil means regtest
 
-	// Params are the rules of the chain, which must be one without
-	// retargeting; nil means regtest.
-	Params *chaincfg.Params
+	// DB keeps what was learned; nil means that it is learned anew.
+	DB store.DB
+
+	Birthday int32 // the height below which none of our scripts was paid
+	Bloom    bool  // ask by BIP 37
 
 	// OnDown is told why a connection ended or was not made, one at a time.
 	OnDown func(err error)
 }
 
-// A Client is one node's chain.
+// A Client follows the best chain of several nodes.
 type Client struct {
 	options Options
-	rules   *chaincfg.Params
 	bell    chain.Bell
+	host    *drive.Host
+	core    *light.Client // for calls on the host's goroutine
+	ownsDB  bool
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-
-	mu      sync.Mutex
-	ledger  *chain.Ledger
-	headers []wire.BlockHeader // by height
-	heights map[chainhash.Hash]int32
-	synced  bool  // has once had all the node has
-	trouble error // why there is no connection; nil while there is
-	failed  error // why there will be no more
-	node    *node // the connection, or nil
-	pending []*publication
+	down    sync.Mutex            // held while OnDown is called
+	died    atomic.Pointer[error] // a bug of ours: the core is not stepped any more
 }
 
-// Open starts a client. It answers chain.ErrSyncing until it has the chain,
-// however long the node is away.
+// Open starts a client. It answers chain.ErrSyncing until it has looked through
+// the chain, however long the nodes are away.
 func Open(o Options) (*Client, error) {
 	if o.OnDown == nil {
 		o.OnDown = func(error) {}
 	}
-	rules := cmp.Or(o.Params, &chaincfg.RegressionNetParams)
-	if !rules.PoWNoRetargeting {
-		return nil, fmt.Errorf("chain %s has retargeting; use the light client", rules.Name)
+	if o.Rules == nil {
+		o.Rules = &chaincfg.RegressionNetParams
 	}
-	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
-		return nil, fmt.Errorf("node %q: %w", o.Addr, err)
+	if len(o.Addrs) == 0 || len(o.Addrs) > light.MaxPeers {
+		return nil, fmt.Errorf("%d nodes are named; name from 1 to %d", len(o.Addrs), light.MaxPeers)
 	}
-	c := &Client{
-		options: o,
-		rules:   rules,
-		ledger:  chain.NewLedger(*rules.GenesisHash),
-		headers: []wire.BlockHeader{rules.GenesisBlock.Header},
-		heights: map[chainhash.Hash]int32{*rules.GenesisHash: 0},
-		trouble: errors.New("not connected yet"),
+	for _, addr := range o.Addrs {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return nil, fmt.Errorf("node %q: %w", addr, err)
+		}
+	}
+	c := &Client{options: o}
+	if o.DB == nil {
+		db, err := mem.New(nil)
+		if err != nil {
+			return nil, err
+		}
+		c.options.DB, c.ownsDB = db, true
+	}
+	var err error
+	c.core, err = light.Load(c.options.DB, light.Options{Params: o.Rules, Birthday: o.Birthday, Bloom: o.Bloom, Tweak: rand.Uint32()})
+	if err != nil {
+		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.running.Go(c.run)
+	c.host = drive.NewHost(c.options.DB, func() step.Time { return step.Time(time.Now().UnixMilli()) })
+	c.host.Outlet(light.Bell, func(step.Packet) { c.bell.Ring() })
+	c.host.Outlet(light.Disk, c.fetch)
+	c.host.Hear(func(o step.Outcome) {
+		if o.ID == drive.Died {
+			c.died.Store(&o.Err)
+			c.bell.Ring()
+		}
+	})
+	c.running.Go(func() {
+		_ = c.host.Run(c.ctx) // Status tells of it
+		c.bell.Ring()
+	})
+	if err := c.host.Add(c.ctx, light.Name, c.core); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	net := newNetwork(c)
+	c.host.Outlet(light.Net, net.drop)
+	for _, addr := range o.Addrs {
+		c.running.Go(func() { net.keep(addr) })
+	}
 	return c, nil
 }
 
-// OpenURL opens "p2p://host:port", a node of a regtest chain. It is a
-// chain.Opener.
+// OpenURL opens "p2p://host:port", and spv: likewise, with these parameters: more
+// nodes (peers=host:port,host:port), the chain (net=regtest, testnet3, signet or
+// mainnet), the birthday (birthday=800000) and where to keep what was learned
+// (store=bbolt:/var/lib/coinop/chain). It is a chain.Opener.
 func OpenURL(_ context.Context, u *url.URL) (chain.Source, error) {
-	if u.Opaque != "" || u.Path != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("write p2p://host:port and nothing after it")
+	o, err := options(u)
+	if err != nil {
+		return nil, err
 	}
-	c, err := Open(Options{Addr: u.Host})
+	c, err := Open(o)
 	if err != nil {
 		return nil, err // not a nil *Client in a Source
 	}
+	c.ownsDB = true
 	return c, nil
+}
+
+func options(u *url.URL) (o Options, err error) {
+	if u.Opaque != "" || u.Path != "" || u.User != nil || u.Fragment != "" || u.Host == "" {
+		return o, fmt.Errorf("write %s://host:port, and parameters after ?: peers=, net=, birthday=, store=", u.Scheme)
+	}
+	o.Addrs, o.Bloom = []string{u.Host}, u.Scheme == "spv"
+	q := u.Query()
+	for key, values := range q {
+		value := values[0]
+		switch key {
+		case "peers":
+			o.Addrs = append(o.Addrs, strings.Split(value, ",")...)
+		case "net":
+			if o.Rules, err = chain.Rules(value); err != nil {
+				return o, err
+			}
+		case "birthday":
+			if _, err := fmt.Sscanf(value, "%d", &o.Birthday); err != nil || o.Birthday < 0 || fmt.Sprint(o.Birthday) != value {
+				return o, fmt.Errorf("birthday=%.40q is not a height", value)
+			}
+		case "store":
+		default:
+			return o, fmt.Errorf("parameter %.40q is unknown: peers, net, birthday and store are", key)
+		}
+	}
+	if uri := q.Get("store"); uri != "" {
+		o.DB, err = store.Default.Open(uri)
+	}
+	return o, err
 }
 
 // Close hangs up. What was published and not mined is forgotten.
@@ -127,155 +170,153 @@ func (c *Client) Close() error {
 	c.cancel()
 	c.running.Wait()
 	c.bell.Ring()
+	if c.ownsDB {
+		return c.options.DB.Close()
+	}
 	return nil
 }
 
-// run connects and connects again.
-func (c *Client) run() {
-	for ceiling := 2 * MinBackoff; ; ceiling = min(2*ceiling, MaxBackoff) {
-		progress, err := c.once()
-		if progress {
-			ceiling = 2 * MinBackoff
-		}
-		c.lost(err)
-		if c.ctx.Err() != nil {
-			return
-		}
-		c.options.OnDown(err)
-		if errors.Is(err, chain.ErrTooLong) {
-			return
-		}
-		select {
-		case <-time.After(ceiling/2 + rand.N(ceiling/2)):
-		case <-c.ctx.Done():
-			return
-		}
-	}
+// fetch reads an interval's hashes for the core.
+func (c *Client) fetch(p step.Packet) {
+	number := p.Msg.(light.Fetch).Interval
+	c.running.Go(func() {
+		raw, _ := c.options.DB.Get(light.HashesKey(number)) // none is an answer too
+		c.tell(light.Fetched{Interval: number, Hashes: light.ReadHashes(raw)})
+	})
 }
 
-// once is one connection, from dialling to the error that ends it. It reports
-// whether the node was of any use.
-func (c *Client) once() (progress bool, err error) {
-	dialer := net.Dialer{Timeout: HandshakeTimeout}
-	conn, err := dialer.DialContext(c.ctx, "tcp", c.options.Addr)
-	if err != nil {
-		return false, err
-	}
-	n := &node{
-		client: c,
-		conn: peer.New(conn, c.rules.Net, peer.Timeouts{
-			Handshake: HandshakeTimeout, Idle: IdleTimeout, Message: MessageTimeout,
-		}),
-	}
-	defer n.conn.Close()
-	defer context.AfterFunc(c.ctx, func() { n.conn.Close() })()
-	theirs, err := n.conn.Greet(c.version())
-	if err != nil {
-		return false, err
-	}
-	if need := wire.SFNodeNetwork | wire.SFNodeWitness; theirs.Services&need != need {
-		return false, fmt.Errorf("node %s serves %v; whole blocks with witnesses are needed", n.conn.Addr(), theirs.Services)
-	}
-	return n.run()
-}
+func (c *Client) tell(ev any) { _ = c.host.Tell(c.ctx, light.Name, ev) } // it fails when all ends
 
-func (c *Client) version() *wire.MsgVersion {
-	c.mu.Lock()
-	height, _ := c.ledger.Tip()
-	c.mu.Unlock()
-	// btcd reads transactions with witnesses only from who says to have them.
-	nowhere := wire.NewNetAddressIPPort(net.IPv4zero, 0, wire.SFNodeWitness)
-	v := wire.NewMsgVersion(nowhere, nowhere, rand.Uint64(), height)
-	v.Services = wire.SFNodeWitness
-	v.ProtocolVersion = int32(peer.ProtocolVersion)
-	v.UserAgent = "/coinop-p2p:1/"
-	v.DisableRelayTx = true // other people's payments are no concern of ours
-	return v
-}
-
-// lost notes that there is no connection. Who waits for a verdict learns that
-// there is none.
-func (c *Client) lost(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.node, c.trouble = nil, err
-	if errors.Is(err, chain.ErrTooLong) {
-		c.failed = err
-	}
-	for _, p := range c.pending {
-		p.forgetNode(fmt.Errorf("kept, and sent again to the next connection: %w", err))
-	}
-	if !c.synced {
-		c.bell.Ring() // so that who waits for the chain sees the trouble
-	}
-}
-
-// ready tells why there is no answer, or nil.
-func (c *Client) ready() error {
+// look runs f on the core, if it can answer questions.
+func (c *Client) look(ctx context.Context, f func(*light.Client)) error {
+	var synced bool
+	var trouble error
+	err := c.host.Do(ctx, func(*drive.Machine) {
+		if synced, trouble = c.core.State(); synced {
+			f(c.core)
+		}
+	})
 	switch {
 	case c.ctx.Err() != nil:
 		return chain.ErrClosed
-	case c.failed != nil:
-		return c.failed
-	case !c.synced && c.trouble != nil:
-		return fmt.Errorf("%w: %w", chain.ErrSyncing, c.trouble)
-	case !c.synced:
+	case err != nil:
+		return err
+	case c.died.Load() != nil:
+		return *c.died.Load()
+	case errors.Is(trouble, light.ErrFull):
+		return fmt.Errorf("%w: %w", chain.ErrTooLong, trouble)
+	case !synced && trouble != nil:
+		return fmt.Errorf("%w: %w", chain.ErrSyncing, trouble)
+	case !synced:
 		return chain.ErrSyncing
 	}
 	return nil
 }
 
+// lookFor is look once a script was looked for in all blocks.
+func (c *Client) lookFor(ctx context.Context, s watch.Script, f func(*light.Client)) error {
+	if len(s.Script) == 0 {
+		return errors.New("a light client finds outputs by their script, and none is given")
+	}
+	late := time.NewTimer(ScanWait)
+	defer late.Stop()
+	for told := false; ; told = true {
+		changed := c.bell.Next()
+		found, full := false, false
+		err := c.look(ctx, func(core *light.Client) {
+			if found, full = core.Looked(s.Script), core.Full(); found {
+				f(core)
+			}
+		})
+		switch {
+		case err != nil || found:
+			return err
+		case full:
+			return fmt.Errorf("%d scripts are watched, which is the limit", light.MaxScripts)
+		case !told:
+			c.tell(light.Watch{Scripts: []watch.Script{s}})
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return fmt.Errorf("%w: older blocks are looked through for a new script", chain.ErrSyncing)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 var (
-	_ chain.Source  = (*Client)(nil)
-	_ chain.Blocker = (*Client)(nil)
+	_ chain.Source   = (*Client)(nil)
+	_ chain.Blocker  = (*Client)(nil)
+	_ chain.Scanner  = (*Client)(nil)
+	_ chain.Headerer = (*Client)(nil)
 )
 
+// Scan implements chain.Scanner.
+func (c *Client) Scan(scripts []watch.Script) { c.tell(light.Watch{Scripts: scripts}) }
+
 // Status implements chain.Source.
-func (c *Client) Status(_ context.Context, o watch.Output) (watch.Status, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ledger.Status(o), c.ready()
+func (c *Client) Status(ctx context.Context, o watch.Output) (s watch.Status, err error) {
+	err = c.lookFor(ctx, watch.Script{Script: o.Script, Since: o.Since}, func(core *light.Client) { s = core.Status(o) })
+	return s, err
 }
 
 // Coins implements chain.Source. Of what waits for a block it knows only what
 // was published here.
-func (c *Client) Coins(_ context.Context, script []byte) ([]chain.Coin, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var waiting []*wire.MsgTx
-	for _, p := range c.pending {
-		if mined, _ := c.ledger.Tx(p.id); mined == nil && p.known {
-			waiting = append(waiting, p.tx)
-		}
+func (c *Client) Coins(ctx context.Context, script []byte) (coins []watch.Coin, err error) {
+	err = c.lookFor(ctx, watch.Script{Script: script}, func(core *light.Client) { coins = core.Coins(script) })
+	return coins, err
+}
+
+// Tip implements chain.Source. It is the best block that was looked through.
+func (c *Client) Tip(ctx context.Context) (height int32, hash chainhash.Hash, err error) {
+	err = c.look(ctx, func(core *light.Client) { height, hash = core.Tip() })
+	return height, hash, err
+}
+
+// Publish implements chain.Source. t is announced to every node and sent to who
+// asks; a node that gives it back took it. It is kept and sent again to every
+// later connection until it is mined, unless it was refused.
+func (c *Client) Publish(ctx context.Context, t *wire.MsgTx) error {
+	if c.ctx.Err() != nil {
+		return chain.ErrClosed
 	}
-	return c.ledger.Coins(script, waiting), c.ready()
+	_, err := c.host.Ask(ctx, light.Name, t.TxHash().String(), light.Publish{Tx: t})
+	return err
 }
 
-// Tip implements chain.Source.
-func (c *Client) Tip(context.Context) (height int32, hash chainhash.Hash, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	height, hash = c.ledger.Tip()
-	return height, hash, c.ready()
-}
-
-// Block implements chain.Blocker.
-func (c *Client) Block(_ context.Context, height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.ready(); err != nil {
-		return hash, nil, err
+// Block implements chain.Blocker: a node is asked for it.
+func (c *Client) Block(ctx context.Context, height int32) (*wire.MsgBlock, error) {
+	if c.ctx.Err() != nil {
+		return nil, chain.ErrClosed
 	}
-	return c.ledger.Block(height)
+	v, err := c.host.Ask(ctx, light.Name, light.WantID(height), light.Want{Height: height})
+	if errors.Is(err, light.ErrAbove) || errors.Is(err, light.ErrOlder) {
+		err = fmt.Errorf("%w: %w", chain.ErrNoBlock, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v.(*wire.MsgBlock), nil
 }
 
-// Changed implements chain.Source.
+// Header implements chain.Headerer.
+func (c *Client) Header(ctx context.Context, height int32) (h wire.BlockHeader, err error) {
+	there := false
+	err = c.look(ctx, func(core *light.Client) { h, there = core.Headers().At(height) })
+	if err == nil && !there {
+		err = fmt.Errorf("%w: the header at height %d is not among the last", chain.ErrNoBlock, height)
+	}
+	return h, err
+}
+
+// Summary is what an operator is shown.
+func (c *Client) Summary(ctx context.Context) (s light.Summary, err error) {
+	err = c.host.Do(ctx, func(*drive.Machine) { s = c.core.Summary(c.host.Now()) })
+	return s, err
+}
+
+// Changed implements chain.Source. It also tells that a question can be answered
+// which could not.
 func (c *Client) Changed() <-chan struct{} { return c.bell.Next() }
-
-// Trouble is why there is no connection to the node, or nil while there is. The
-// chain is then as it was when the connection was lost.
-func (c *Client) Trouble() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.trouble
-}

@@ -21,7 +21,7 @@ func openNode(t *testing.T, o regtest.Options) *regtest.Node {
 
 func openClient(t *testing.T, addr string) *p2p.Client {
 	t.Helper()
-	c, err := p2p.Open(p2p.Options{Addr: addr, OnDown: func(err error) { t.Log("down:", err) }})
+	c, err := p2p.Open(p2p.Options{Addrs: []string{addr}, OnDown: func(err error) { t.Log("down:", err) }})
 	if err != nil {
 		t.Fatal(err)
 	}

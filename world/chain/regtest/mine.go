@@ -16,6 +16,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/world/chain"
 )
 
@@ -124,7 +125,7 @@ func (n *Node) Faucet(script []byte, sat int64) (point wire.OutPoint, err error)
 	err = n.change(func() error {
 		gift, err := n.gift(script, sat)
 		if errors.Is(err, tx.ErrFunds) {
-			if _, err := n.mine(n.pool, till, chain.CoinbaseMaturity+1); err != nil {
+			if _, err := n.mine(n.pool, till, watch.Maturity+1); err != nil {
 				return err
 			}
 			gift, err = n.gift(script, sat)
@@ -143,8 +144,8 @@ func (n *Node) Faucet(script []byte, sat int64) (point wire.OutPoint, err error)
 
 // gift spends the till's largest coins. Output 0 is the gift.
 func (n *Node) gift(script []byte, sat int64) (*wire.MsgTx, error) {
-	coins := slices.DeleteFunc(n.ledger.Coins(till, n.poolTxs()), func(c chain.Coin) bool { return !c.Spendable() })
-	slices.SortStableFunc(coins, func(a, b chain.Coin) int { return cmp.Compare(b.Value, a.Value) })
+	coins := slices.DeleteFunc(n.ledger.Coins(till, n.poolTxs()), func(c watch.Coin) bool { return !c.Spendable() })
+	slices.SortStableFunc(coins, func(a, b watch.Coin) int { return cmp.Compare(b.Value, a.Value) })
 	t := wire.NewMsgTx(2)
 	t.AddTxOut(wire.NewTxOut(sat, script))
 	t.AddTxOut(wire.NewTxOut(0, till))

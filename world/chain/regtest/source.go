@@ -39,7 +39,7 @@ func (n *Node) Publish(_ context.Context, t *wire.MsgTx) error {
 }
 
 // Coins implements chain.Source.
-func (n *Node) Coins(_ context.Context, script []byte) ([]chain.Coin, error) {
+func (n *Node) Coins(_ context.Context, script []byte) ([]watch.Coin, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.ledger.Coins(script, n.poolTxs()), n.usable()
@@ -54,13 +54,20 @@ func (n *Node) Tip(context.Context) (height int32, hash chainhash.Hash, err erro
 }
 
 // Block implements chain.Blocker.
-func (n *Node) Block(_ context.Context, height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
+func (n *Node) Block(_ context.Context, height int32) (*wire.MsgBlock, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.usable(); err != nil {
-		return hash, nil, err
+		return nil, err
 	}
-	return n.ledger.Block(height)
+	if tip, _ := n.ledger.Tip(); height < 0 || height > tip {
+		return nil, fmt.Errorf("%w: %d is not from 0 to %d", chain.ErrNoBlock, height, tip)
+	}
+	b, err := n.chain.BlockByHeight(height)
+	if err != nil {
+		return nil, err
+	}
+	return b.MsgBlock(), nil
 }
 
 // Changed implements chain.Source.

@@ -37,7 +37,7 @@ func (c *Client) Status(ctx context.Context, o watch.Output) (watch.Status, erro
 
 // Coins implements chain.Source. Of what waits for a block it knows only what
 // was published here, while the node has it.
-func (c *Client) Coins(ctx context.Context, script []byte) ([]chain.Coin, error) {
+func (c *Client) Coins(ctx context.Context, script []byte) ([]watch.Coin, error) {
 	if err := c.wait(ctx, func() (uint64, error) { return ask(c, c.scripts, string(script)) }); err != nil {
 		return nil, err
 	}
@@ -147,19 +147,15 @@ func (c *Client) Tip(context.Context) (height int32, hash chainhash.Hash, err er
 
 // Block implements chain.Blocker: it asks the node, because only what matters is
 // kept of a block.
-func (c *Client) Block(ctx context.Context, height int32) (hash chainhash.Hash, txs []*wire.MsgTx, err error) {
-	hash, err = c.node.hash(ctx, height)
+func (c *Client) Block(ctx context.Context, height int32) (*wire.MsgBlock, error) {
+	hash, err := c.node.hash(ctx, height)
 	switch {
 	case noBlock(err):
-		return hash, nil, fmt.Errorf("%w: %w", chain.ErrNoBlock, err)
+		return nil, fmt.Errorf("%w: %w", chain.ErrNoBlock, err)
 	case err != nil:
-		return hash, nil, err
+		return nil, err
 	}
-	b, err := c.node.block(ctx, hash)
-	if err != nil {
-		return hash, nil, err
-	}
-	return hash, b.Transactions, nil
+	return c.node.block(ctx, hash)
 }
 
 // Changed implements chain.Source. It also tells that a question can be answered

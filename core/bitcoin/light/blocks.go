@@ -1,0 +1,152 @@
+package light
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
+
+	"coinop.dev/core/bitcoin/merkle"
+	"coinop.dev/core/step"
+)
+
+var (
+	// ErrOlder is what a caller is told who wants a block below the birthday.
+	ErrOlder = errors.New("the block is older than what this client keeps")
+	// ErrAbove is what a caller is told who wants a block above the tip.
+	ErrAbove = errors.New("there is no block at this height yet")
+	// ErrFull means the scripts that are watched are too busy for a light client.
+	ErrFull = errors.New("too much happens to the watched scripts")
+	// ErrBusy means that callers wait for as many blocks as there may be.
+	ErrBusy = fmt.Errorf("%d blocks are being fetched already", MaxWanted)
+)
+
+// wanted is a block that is to be fetched, for a scan or a dispute (height 0) or
+// a caller.
+type wanted struct {
+	height int32 // as the caller gave it
+	hash   chainhash.Hash
+	known  bool // hash is
+	peer   string
+}
+
+// want fetches a block for a caller.
+func (c *Client) want(height int32) {
+	tip, _ := c.chain.Tip()
+	switch {
+	case height == 0:
+		c.give(0, c.o.Params.GenesisBlock, nil)
+	case height > tip:
+		c.give(height, nil, ErrAbove)
+	case height < 0 || height < c.o.Birthday/1000*1000 && height < c.chain.Base():
+		c.give(height, nil, ErrOlder)
+	case len(c.wanted) >= MaxWanted:
+		c.give(height, nil, ErrBusy)
+	default:
+		c.wanted = append(c.wanted, &wanted{height: height})
+	}
+}
+
+func (c *Client) give(height int32, b *wire.MsgBlock, err error) {
+	c.fx.Done = append(c.fx.Done, step.Outcome{ID: WantID(height), Value: b, Err: err})
+}
+
+// need fetches a block for ourselves.
+func (c *Client) need(hash chainhash.Hash) {
+	if !slices.ContainsFunc(c.wanted, func(w *wanted) bool { return w.height == 0 && w.hash == hash }) {
+		c.wanted = append(c.wanted, &wanted{hash: hash, known: true})
+	}
+}
+
+// fetchWanted asks idle peers for the blocks that nobody was asked for.
+func (c *Client) fetchWanted() {
+	for {
+		var open []*wanted
+		for _, w := range c.wanted {
+			if !w.known {
+				w.hash, w.known = c.hashAt(w.height)
+			}
+			if w.known && w.peer == "" && len(open) < MaxAtOnce {
+				open = append(open, w)
+			}
+		}
+		p := c.idle()
+		if p == nil || len(open) == 0 {
+			return
+		}
+		ask := wire.NewMsgGetData()
+		r := request{kind: forBlocks}
+		for _, w := range open {
+			w.peer = p.name
+			if !slices.Contains(r.blocks, w.hash) {
+				r.blocks = append(r.blocks, w.hash)
+				ask.InvList = append(ask.InvList, wire.NewInvVect(wire.InvTypeWitnessBlock, &w.hash))
+			}
+		}
+		c.ask(p, r, ask)
+	}
+}
+
+// block takes a block that was asked for. Its header must be the one that we
+// know, and its transactions those of the header.
+func (c *Client) block(p *peer, b *wire.MsgBlock) {
+	hash := b.BlockHash()
+	if !p.answered(forBlocks, c.now) || !slices.Contains(p.request.blocks, hash) {
+		return
+	}
+	if err := merkle.CheckBlock(b); err != nil {
+		c.drop(p.name, true, "%w", err)
+		return
+	}
+	p.request.blocks = slices.DeleteFunc(p.request.blocks, func(h chainhash.Hash) bool { return h == hash })
+	if len(p.request.blocks) == 0 {
+		p.request = nil
+	}
+	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool {
+		if !w.known || w.hash != hash {
+			return false
+		}
+		if w.height != 0 {
+			c.give(w.height, b, nil)
+		}
+		return true
+	})
+	if d := c.dispute; d != nil {
+		if at, ok := c.hashAt(d.height); ok && at == hash {
+			d.block = b
+		}
+	}
+	if c.scan != nil {
+		for i := range c.scan.hits {
+			if c.scan.hits[i].hash == hash {
+				c.scan.hits[i].block = b
+			}
+		}
+	}
+}
+
+// released has what a peer was asked for asked of another.
+func (c *Client) released(p *peer) {
+	for _, w := range c.wanted {
+		if w.peer == p.name {
+			w.peer = ""
+		}
+	}
+}
+
+// notFound is a peer that has not what it was asked for.
+func (c *Client) notFound(p *peer, msg *wire.MsgNotFound) {
+	for _, iv := range msg.InvList {
+		switch iv.Type &^ wire.InvWitnessFlag {
+		case wire.InvTypeTx:
+			c.unknown(p, iv.Hash)
+		case wire.InvTypeBlock, wire.InvTypeFilteredBlock:
+			if p.request != nil && slices.Contains(p.request.blocks, iv.Hash) {
+				c.drop(p.name, false, "it has not block %v, which is of its chain", iv.Hash)
+				return
+			}
+		}
+	}
+}

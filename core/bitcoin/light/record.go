@@ -1,0 +1,214 @@
+package light
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+
+	"coinop.dev/core/bitcoin/header"
+	"coinop.dev/core/bitcoin/ledger"
+	"coinop.dev/core/bitcoin/merkle"
+	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/codec"
+	"coinop.dev/core/step"
+)
+
+// Records. Nearly all are lazy: what a crash loses is learned again from the
+// peers, and nobody was promised anything.
+const (
+	headersPrefix = Prefix + "header/"
+	hashesPrefix  = Prefix + "hashes/" // number of an interval → its hashes
+	marksPrefix   = Prefix + "mark/"   // number of an interval → filter header below it
+	scriptsPrefix = Prefix + "script/"
+	minedPrefix   = Prefix + "tx/"
+	scannedKey    = Prefix + "scanned"
+	tweakKey      = Prefix + "tweak"
+)
+
+// HashesKey is where Fetch finds the hashes of an interval.
+func HashesKey(number int32) string { return fmt.Sprintf("%s%08x", hashesPrefix, number) }
+
+// ReadHashes reads what is there; nothing if that is not an interval's.
+func ReadHashes(raw []byte) []chainhash.Hash {
+	if len(raw) != header.Interval*chainhash.HashSize {
+		return nil
+	}
+	list := make([]chainhash.Hash, header.Interval)
+	for i := range list {
+		copy(list[i][:], raw[i*chainhash.HashSize:])
+	}
+	return list
+}
+
+func markKey(i int) string { return fmt.Sprintf("%s%08x", marksPrefix, i) }
+
+func scriptKey(s []byte) string {
+	sum := chainhash.HashB(s)
+	return scriptsPrefix + hex.EncodeToString(sum)
+}
+
+func minedKey(m ledger.Mined) string {
+	return fmt.Sprintf("%s%08x/%08x", minedPrefix, m.Height, m.Index)
+}
+
+func (c *Client) put(key string, value []byte) {
+	c.fx.Put = append(c.fx.Put, step.Record{Key: key, Value: value, Lazy: true})
+}
+
+// storeHashes keeps the hashes of the intervals that ended between two heights.
+func (c *Client) storeHashes(fork, tip int32) {
+	for number := fork / header.Interval; (number+1)*header.Interval <= tip; number++ {
+		if (number+1)*header.Interval <= c.o.Birthday {
+			continue
+		}
+		raw := make([]byte, 0, header.Interval*chainhash.HashSize)
+		for h := number*header.Interval + 1; h <= (number+1)*header.Interval; h++ {
+			hash, _ := c.chain.Hash(h)
+			raw = append(raw, hash[:]...)
+		}
+		// Not lazy, because it is read from disk, and what waits is not there yet.
+		c.fx.Put = append(c.fx.Put, step.Record{Key: HashesKey(number), Value: raw})
+	}
+}
+
+func (c *Client) putScript(s *script) {
+	b := codec.AppendBytes(nil, s.script)
+	c.put(scriptKey(s.script), codec.AppendUint(b, s.next))
+}
+
+func (c *Client) unwatch(s *script) {
+	delete(c.scripts, string(s.script))
+	c.query.Remove(s.script)
+	c.put(scriptKey(s.script), nil)
+}
+
+func (c *Client) putMined(m ledger.Mined) {
+	b := codec.AppendBytes(nil, tx.Bytes(m.Tx))
+	proof := merkle.Proof{Height: m.Height, Branch: m.Branch}
+	c.put(minedKey(m), proof.Append(b))
+}
+
+func (c *Client) forget(m *ledger.Mined) { c.put(minedKey(*m), nil) }
+
+// save puts what this step has changed.
+func (c *Client) save() {
+	for _, r := range c.chain.Changes(headersPrefix) {
+		r.Lazy = true
+		c.fx.Put = append(c.fx.Put, r)
+	}
+	for ; c.savedMarks < len(c.filters.marks); c.savedMarks++ {
+		c.put(markKey(c.savedMarks), c.filters.marks[c.savedMarks][:])
+	}
+	if c.savedMarks > len(c.filters.marks) {
+		for i := len(c.filters.marks); i < c.savedMarks; i++ {
+			c.put(markKey(i), nil)
+		}
+		c.savedMarks = len(c.filters.marks)
+	}
+	if c.savedScan != c.scanned {
+		c.savedScan = c.scanned
+		c.put(scannedKey, codec.AppendUint(nil, c.scanned))
+	}
+}
+
+// restart forgets the chain and begins with the first block; what was found is
+// looked for again.
+func (c *Client) restart() {
+	c.chain = header.New(c.o.Params)
+	c.filters.reset(c.o.Params)
+	c.lookAgain()
+	c.dispute, c.deep, c.disk, c.sync, c.synced = nil, nil, nil, "", false
+	for _, p := range c.peers {
+		p.current, p.branch, p.marksFor, p.marks, p.hashes = false, nil, 0, nil, nil
+	}
+}
+
+// Load reads a client that was kept, or returns a new one. Records that do not
+// fit together, which is what a disk leaves that lost some, begin anew.
+func Load(r step.Reader, o Options) (*Client, error) {
+	c := New(o)
+	raw, err := r.Get(tweakKey)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > 0 {
+		c.tweak = codec.NewReader(raw).U32()
+	}
+	if c.chain, err = header.Load(r, headersPrefix, o.Params); err != nil {
+		return nil, err
+	}
+	tip, _ := c.chain.Tip()
+	err = r.Scan(marksPrefix, func(_ string, value []byte) bool {
+		var mark chainhash.Hash
+		copy(mark[:], value)
+		if len(c.filters.marks)*header.Interval <= int(tip) && c.savedMarks > 0 {
+			c.filters.mark(mark)
+		}
+		c.savedMarks++
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.savedMarks = len(c.filters.marks)
+	if raw, err = r.Get(scannedKey); err != nil {
+		return nil, err
+	}
+	if raw != nil {
+		c.scanned = min(tip, max(codec.NewReader(raw).Height(), c.scanned))
+	}
+	c.ledger.Rise(c.scanned)
+	c.savedScan = c.scanned
+	if err := c.loadScripts(r); err != nil {
+		return nil, err
+	}
+	return c, c.loadMined(r)
+}
+
+func (c *Client) loadScripts(r step.Reader) (err error) {
+	scanned := r.Scan(scriptsPrefix, func(key string, value []byte) bool {
+		d := codec.NewReader(value)
+		s := &script{script: bytes.Clone(d.Bytes(tx.MaxSize, "script")), next: d.Height()}
+		if err = d.Close(); err != nil {
+			err = fmt.Errorf("record %s: %w", key, err)
+			return false
+		}
+		c.scripts[string(s.script)] = s
+		if s.next > c.scanned {
+			s.next = 0
+		}
+		if s.next == 0 {
+			c.query.Add(s.script)
+		}
+		return len(c.scripts) < MaxScripts
+	})
+	if err == nil {
+		err = scanned
+	}
+	return err
+}
+
+func (c *Client) loadMined(r step.Reader) (err error) {
+	scanned := r.Scan(minedPrefix, func(key string, value []byte) bool {
+		d := codec.NewReader(value)
+		raw := d.Bytes(tx.MaxSize, "transaction")
+		proof := merkle.ReadProof(d)
+		if err = d.Close(); err == nil {
+			m := ledger.Mined{Height: proof.Height, Index: int32(proof.Branch.Index), Branch: proof.Branch}
+			if m.Tx, err = tx.Parse(bytes.Clone(raw)); err == nil && m.Height <= c.scanned {
+				m.ID = m.Tx.TxHash()
+				c.ledger.Add(m)
+			}
+		}
+		if err != nil {
+			err = fmt.Errorf("record %s: %w", key, err)
+		}
+		return err == nil
+	})
+	if err == nil {
+		err = scanned
+	}
+	return err
+}
