@@ -53,6 +53,7 @@ type Machine struct {
 
 	follower *chain.Follower
 	publish  chan watch.Publish
+	headers  chan headersFor
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -90,8 +91,8 @@ func New(ctx context.Context, o Options) *Machine {
 	o.MaxPeers = cmp.Or(o.MaxPeers, MaxPeers)
 	m := &Machine{
 		Options: o, Host: drive.NewHost(o.DB, o.Now),
-		publish: make(chan watch.Publish, MaxPublishing),
-		peers:   map[string]*peer{}, watchers: map[string][]string{},
+		publish: make(chan watch.Publish, MaxPublishing), headers: make(chan headersFor, MaxPublishing),
+		peers: map[string]*peer{}, watchers: map[string][]string{},
 	}
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	m.spawn(func() {
@@ -105,6 +106,7 @@ func New(ctx context.Context, o Options) *Machine {
 		m.Host.Outlet(watch.Chain, m.toChain)
 		m.spawn(func() { m.follower.Run(m.ctx) })
 		m.spawn(m.publishing)
+		m.spawn(m.answering)
 	}
 	return m
 }
@@ -161,14 +163,20 @@ func (m *Machine) Tip() int32 {
 func (m *Machine) toChain(p step.Packet) {
 	switch msg := p.Msg.(type) {
 	case watch.Output:
-		key := msg.Point.String()
-		m.mu.Lock()
-		if list := m.watchers[key]; !slices.Contains(list, p.From) {
-			m.watchers[key] = append(list, p.From)
-		}
-		m.mu.Unlock()
+		m.watches(p.From, msg.Point.String())
 		if err := m.follower.Watch(msg); err != nil {
 			m.Log.Error("watch", "err", err)
+		}
+	case watch.Script:
+		m.watches(p.From, string(msg.Script))
+		if err := m.follower.WatchScript(msg); err != nil {
+			m.Log.Error("watch", "err", err)
+		}
+	case watch.HeadersAfter:
+		select {
+		case m.headers <- headersFor{p.From, msg}:
+		default:
+			m.Log.Warn("headers", "err", "too many questions wait; they are asked again")
 		}
 	case watch.Publish:
 		select {
@@ -179,12 +187,51 @@ func (m *Machine) toChain(p step.Packet) {
 	}
 }
 
-func (m *Machine) report(s watch.Status) {
+// watches notes that a core is to be told of an output or a script.
+func (m *Machine) watches(core, key string) {
 	m.mu.Lock()
-	cores := m.watchers[s.Point.String()]
+	defer m.mu.Unlock()
+	if list := m.watchers[key]; !slices.Contains(list, core) {
+		m.watchers[key] = append(list, core)
+	}
+}
+
+func (m *Machine) report(news any) {
+	var key string
+	switch news := news.(type) {
+	case watch.Status:
+		key = news.Point.String()
+	case watch.Coins:
+		key = string(news.Script)
+	}
+	m.mu.Lock()
+	cores := m.watchers[key]
 	m.mu.Unlock()
 	for _, core := range cores {
-		m.Host.Tell(m.ctx, core, step.Recv{From: watch.Chain, Msg: s})
+		m.Host.Tell(m.ctx, core, step.Recv{From: watch.Chain, Msg: news})
+	}
+}
+
+// headersFor is a core's question about headers.
+type headersFor struct {
+	core string
+	ask  watch.HeadersAfter
+}
+
+// answering looks up headers. What cannot be answered is asked again.
+func (m *Machine) answering() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case q := <-m.headers:
+			found, err := chain.HeadersAfter(m.ctx, m.Chain, q.ask)
+			if err != nil {
+				m.Log.Debug("headers", "err", err)
+				continue
+			}
+			m.Host.Tell(m.ctx, q.core, step.Recv{From: watch.Chain, Msg: found})
+		}
 	}
 }
 

@@ -191,6 +191,9 @@ func (c *payee) door(from keys.Public, msg message.Message) bool {
 
 func (c *payee) answer(from keys.Public, ask billing.Ask) {
 	x, err := c.bill(c.ctx, from.PeerName(), ask.Order, ask.Amount)
+	if c.ctx.Err() != nil {
+		return // not a refusal: asked again, the machine that comes back answers
+	}
 	if err != nil {
 		c.m.Log.Warn("no invoice for an order", "peer", from, "order", ask.Order, "err", err)
 		c.m.Send(from, billing.Refuse{Order: ask.Order, Why: err.Error()})

@@ -1,8 +1,10 @@
 package chain
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,37 +13,42 @@ import (
 	"coinop.dev/core/bitcoin/watch"
 )
 
-// MaxWatched bounds the outputs a Follower watches. A channel needs one or two,
-// and each is looked up again at every change of the tip.
-const MaxWatched = 4096
+// MaxWatched bounds the outputs and scripts that a Follower watches. A channel
+// needs one or two, a wallet one for every address; each is looked up again at
+// every change of the tip.
+const MaxWatched = 16_384
 
 // RetryPause is how long a Follower waits after a source failed to answer. A
 // change of the tip cuts it short.
 const RetryPause = time.Second
 
-// A Follower reports the status of every watched output: at once, and again
-// whenever the tip or the status has changed.
+// A Follower reports what became of every watched output, and the coins of every
+// watched script: at once, and again whenever the tip or the answer has changed.
 type Follower struct {
 	source Source
-	report func(watch.Status)
+	report func(any)
 	fail   func(error)
 
 	mu      sync.Mutex
-	watched map[wire.OutPoint]*watched
-	asked   chan struct{} // holds one token while an output waits for its first report
+	outputs map[wire.OutPoint]*watched
+	scripts map[string]*watched
+	asked   chan struct{} // holds one token while something waits for its first report
 }
 
+// watched is an output, or if ask.Prove or its point is none, a script.
 type watched struct {
-	output watch.Output
-	told   *watch.Status // the last report; nil if one is owed
+	point *wire.OutPoint
+	ask   watch.Script
+	told  any // the last report; nil if one is owed
 }
 
-// NewFollower watches source. report and fail are called one at a time, from
-// Run. A failed look-up is told to fail and tried again.
-func NewFollower(source Source, report func(watch.Status), fail func(error)) *Follower {
+// NewFollower watches source. report is given watch.Status and watch.Coins;
+// report and fail are called one at a time, from Run. A failed look-up is told to
+// fail and tried again.
+func NewFollower(source Source, report func(any), fail func(error)) *Follower {
 	return &Follower{
 		source: source, report: report, fail: fail,
-		watched: map[wire.OutPoint]*watched{}, asked: make(chan struct{}, 1),
+		outputs: map[wire.OutPoint]*watched{}, scripts: map[string]*watched{}, asked: make(chan struct{}, 1),
 	}
 }
 
@@ -50,15 +57,42 @@ func NewFollower(source Source, report func(watch.Status), fail func(error)) *Fo
 func (f *Follower) Watch(o watch.Output) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.watched[o.Point] == nil && len(f.watched) == MaxWatched {
-		return fmt.Errorf("watch %v: %d outputs are watched, which is the limit", o.Point, MaxWatched)
+	if f.outputs[o.Point] == nil {
+		if err := f.room(); err != nil {
+			return fmt.Errorf("watch %v: %w", o.Point, err)
+		}
 	}
-	f.watched[o.Point] = &watched{output: o}
+	f.outputs[o.Point] = &watched{point: &o.Point, ask: watch.Script{Script: o.Script, Since: o.Since}}
+	f.ring()
+	return nil
+}
+
+// WatchScript adds a script, as Watch does an output.
+func (f *Follower) WatchScript(s watch.Script) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.scripts[string(s.Script)] == nil {
+		if err := f.room(); err != nil {
+			return fmt.Errorf("watch script %x: %w", s.Script, err)
+		}
+	}
+	f.scripts[string(s.Script)] = &watched{ask: s}
+	f.ring()
+	return nil
+}
+
+func (f *Follower) room() error {
+	if len(f.outputs)+len(f.scripts) >= MaxWatched {
+		return fmt.Errorf("%d outputs and scripts are watched, which is the limit", MaxWatched)
+	}
+	return nil
+}
+
+func (f *Follower) ring() {
 	select {
 	case f.asked <- struct{}{}:
 	default: // Run has not come round to the last token, so it will see this one too
 	}
-	return nil
 }
 
 // Run reports until ctx ends.
@@ -82,65 +116,107 @@ func (f *Follower) Run(ctx context.Context) {
 	}
 }
 
-// round asks for every watched output and returns the first failure.
+// round asks about everything that is watched and returns the first failure.
 func (f *Follower) round(ctx context.Context) (failed error) {
-	all := f.snapshot()
-	if s, ok := f.source.(Scanner); ok {
-		var news []watch.Script
-		for _, w := range all {
-			if f.owed(w) {
-				news = append(news, watch.Script{Script: w.output.Script, Since: w.output.Since})
-			}
-		}
+	all, news := f.snapshot()
+	if s, ok := f.source.(Scanner); ok && len(news) > 0 {
 		s.Scan(news)
 	}
 	for _, w := range all {
-		s, err := f.source.Status(ctx, w.output)
+		answer, err := f.ask(ctx, w)
 		if err != nil {
 			if failed == nil {
-				failed = fmt.Errorf("status of %v: %w", w.output.Point, err)
+				failed = err
 			}
 			continue
 		}
-		if f.news(w, s) {
-			f.report(s)
+		if f.news(w, answer) {
+			f.report(answer)
 		}
 	}
 	return failed
 }
 
-func (f *Follower) snapshot() []*watched {
+func (f *Follower) ask(ctx context.Context, w *watched) (any, error) {
+	if w.point != nil {
+		s, err := f.source.Status(ctx, watch.Output{Point: *w.point, Script: w.ask.Script, Since: w.ask.Since})
+		if err != nil {
+			return nil, fmt.Errorf("status of %v: %w", *w.point, err)
+		}
+		return s, nil
+	}
+	coins, err := Coins(ctx, f.source, w.ask)
+	if err != nil {
+		return nil, fmt.Errorf("coins of script %x: %w", w.ask.Script, err)
+	}
+	return coins, nil
+}
+
+// snapshot lists what is watched, and of that what was not reported yet.
+func (f *Follower) snapshot() (all []*watched, news []watch.Script) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := make([]*watched, 0, len(f.watched))
-	for _, w := range f.watched {
+	all = make([]*watched, 0, len(f.outputs)+len(f.scripts))
+	for _, w := range f.outputs {
 		all = append(all, w)
 	}
-	return all
+	for _, w := range f.scripts {
+		all = append(all, w)
+	}
+	for _, w := range all {
+		if w.told == nil {
+			news = append(news, w.ask)
+		}
+	}
+	return all, news
 }
 
-// owed tells whether an output has not been reported yet.
-func (f *Follower) owed(w *watched) bool {
+// news tells whether an answer differs from the last report, and notes it as
+// told.
+func (f *Follower) news(w *watched, answer any) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return w.told == nil
-}
-
-// news tells whether s differs from the last report, and notes it as told.
-func (f *Follower) news(w *watched, s watch.Status) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if w.told != nil && same(*w.told, s) {
+	if w.told != nil && same(w.told, answer) {
 		return false
 	}
-	w.told = &s
+	w.told = answer
 	return true
 }
 
-func same(a, b watch.Status) bool {
+func same(a, b any) bool {
+	if a, ok := a.(watch.Coins); ok {
+		b := b.(watch.Coins)
+		return slices.EqualFunc(a.Coins, b.Coins, func(a, b watch.Coin) bool { return a.Point == b.Point && a.Depth == b.Depth })
+	}
+	return sameStatus(a.(watch.Status), b.(watch.Status))
+}
+
+func sameStatus(a, b watch.Status) bool {
 	if (a.Spender == nil) != (b.Spender == nil) || a.Spender != nil && a.Spender.TxHash() != b.Spender.TxHash() {
 		return false
 	}
 	a.Spender, b.Spender = nil, nil
 	return a == b
+}
+
+// Coins asks a source for the coins of a script as of one tip, with their proofs
+// if that is asked for.
+func Coins(ctx context.Context, s Source, ask watch.Script) (watch.Coins, error) {
+	for {
+		before, hash, err := s.Tip(ctx)
+		if err != nil {
+			return watch.Coins{}, err
+		}
+		coins, err := s.Coins(ctx, ask.Script)
+		if err == nil && ask.Prove {
+			err = prove(ctx, s, coins, before)
+		}
+		after, now, tipErr := s.Tip(ctx)
+		if tipErr == nil && bytes.Equal(hash[:], now[:]) || err != nil && tipErr != nil {
+			return watch.Coins{Script: ask.Script, Tip: after, Coins: coins}, err
+		}
+		if ctx.Err() != nil {
+			return watch.Coins{}, ctx.Err()
+		}
+	}
 }

@@ -96,7 +96,7 @@ func (c *Client) headers(p *peer, msg *wire.MsgHeaders) {
 		c.orphans(p, asked, news)
 		return
 	case err != nil:
-		c.drop(p.name, true, "%w", err)
+		c.drop(p.name, lied(err), "%w", err)
 		return
 	case better:
 		c.reorganised(fork)
@@ -115,6 +115,13 @@ func (c *Client) headers(p *peer, msg *wire.MsgHeaders) {
 	if c.sync == "" || c.sync == p.name || p.current {
 		c.caughtUp(p)
 	}
+}
+
+// lied tells whether a header that is refused is a lie. That it is ahead of our
+// clock may be our clock's fault.
+func lied(err error) bool {
+	var invalid *header.Invalid
+	return errors.As(err, &invalid) && invalid.Rule != header.RuleFuture
 }
 
 func (c *Client) knows(h wire.BlockHeader) bool {
@@ -153,7 +160,7 @@ func (c *Client) rivals(p *peer, msg *wire.MsgHeaders) {
 	}
 	if len(news) > 0 {
 		if _, _, err := c.deep.chain.Connect(news, c.now); err != nil {
-			c.drop(p.name, true, "%w", err)
+			c.drop(p.name, lied(err), "%w", err)
 			return
 		}
 	}

@@ -268,7 +268,7 @@ func follower(t *testing.T, s chain.Source, m Miner) {
 	mine(t, m, 1)
 	agree(t, s, m)
 	reports := make(chan watch.Status, 100)
-	f := chain.NewFollower(s, func(w watch.Status) { reports <- w }, func(err error) { t.Log(err) })
+	f := chain.NewFollower(s, func(w any) { reports <- w.(watch.Status) }, func(err error) { t.Log(err) })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
