@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/trade"
 	"coinop.dev/rail/lnrail"
+	"coinop.dev/world/chain"
 	"coinop.dev/world/chain/regtest"
 )
 
@@ -68,11 +70,15 @@ const (
 
 type demoOptions struct {
 	scenario, rail string
+	chain          string
 	length         time.Duration
 	rate           float64
 	noBrowser      bool
 	listen         string
 }
+
+// demoChains are the ways in which a machine may see the chain in the box.
+var demoChains = []string{"regtest", "p2p", "spv"}
 
 func demoCommand(u *ui) *cobra.Command {
 	o := demoOptions{}
@@ -98,11 +104,15 @@ func demoCommand(u *ui) *cobra.Command {
 			if o.rate < 0 || o.rate > 5000 {
 				return usage{fmt.Errorf("rate is %v; it must be 0 (the scenario's own) to 5000 payments a second", o.rate)}
 			}
+			if !slices.Contains(demoChains, o.chain) {
+				return usage{fmt.Errorf("the machines see the chain by %s, not by %q", strings.Join(demoChains, ", "), o.chain)}
+			}
 			return newDemo(u, o).run(cmd.Context())
 		},
 	}
 	c.Flags().StringVar(&o.scenario, "scenario", "", "what is sold: sensor, charger (default sensor; over lightning, charger)")
 	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: oneway, payword, lightning")
+	c.Flags().StringVar(&o.chain, "chain", demoChains[0], "how each machine sees the chain: regtest (as the node itself), p2p (a light client of its own)")
 	c.Flags().DurationVar(&o.length, "for", 0, "how long to pay, such as 20s; 0 until Ctrl-C")
 	c.Flags().Float64Var(&o.rate, "rate", 0, "payments a second; 0 for the scenario's own")
 	c.Flags().BoolVar(&o.noBrowser, "no-browser", false, "do not open the page in a browser")
@@ -290,7 +300,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 func (d *demo) start(m *demoMachine) error {
 	ctx := context.Background()
-	s, err := openStation(ctx, m.config, d.node, d.u.log(m.name))
+	var source chain.Source = d.node
+	if d.chain != demoChains[0] {
+		m.config.Chain, source = d.chain+"://"+d.node.Addr(), nil
+	}
+	s, err := openStation(ctx, m.config, source, d.u.log(m.name))
 	if err != nil {
 		return err
 	}

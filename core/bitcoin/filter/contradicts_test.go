@@ -405,6 +405,7 @@ func TestLookalikesAreNoGroundsForAccusation(t *testing.T) {
 		}
 		return nil
 	}
+	redeem, _ := d.asking()
 	odd, short := taproot(), taproot()
 	odd[2][0] ^= 1 // the output key's other y, which BIP 341 refuses
 	short[2] = short[2][:32]
@@ -414,9 +415,9 @@ func TestLookalikesAreNoGroundsForAccusation(t *testing.T) {
 		"a key for a witness script":      {Witness: wire.TxWitness{d.bytes(8), key}},
 		"a key's other half":              {Witness: odd},
 		"a control block cut short":       {Witness: short},
-		"a nested script that is longer":  {SignatureScript: append(pushes(d.bytes(22)), 0x51), Witness: wire.TxWitness{{1}}},
+		"a nested script not pushed":      {SignatureScript: slices.Concat([]byte{0x51, 0, 20}, d.bytes(20)), Witness: wire.TxWitness{{1}}},
 		"a nested script of no program":   {SignatureScript: pushes(d.bytes(60)), Witness: wire.TxWitness{{1}}},
-		"a script that is not all pushes": {SignatureScript: append(pushes(d.signature(), key), 0x61)},
+		"a script that is not all pushes": {SignatureScript: append([]byte{0x61}, pushes(d.signature(), redeem)...)},
 		"a push that is cut short":        {SignatureScript: []byte{1, 1, 0x4c}},
 	} {
 		b := paying([][]byte{{0x51}})

@@ -341,25 +341,33 @@ func (c *Client) settle() bool {
 	return true
 }
 
-// judge drops who told a filter that cannot be the block's. If that leaves more
-// than one, none of them can hide an output, because all that is sure to be in
-// the block is in each; the one most peers tell is taken, then the one with most
-// elements, and the block is looked through whole.
+// judge bans who told a filter that cannot be the block's, as the block proves.
+// If that leaves more than one, those that lack what the block seems to spend are
+// doubted; then the one most peers tell is taken, then the one with most elements,
+// and the block is looked through whole.
 func (c *Client) judge(d *dispute) {
 	var left []*version
+	doubted := map[*version]bool{}
 	for _, v := range d.versions {
-		if lies, how := filter.Contradicts(v.raw, d.block); lies {
+		if lies, how := filter.Disproves(v.raw, d.block); lies {
 			for _, name := range slices.Clone(v.peers) {
 				c.drop(name, true, "its filter of the block at height %d is false: %s", d.height, how)
 			}
 			continue
 		}
+		doubted[v], _ = filter.Contradicts(v.raw, d.block)
 		left = append(left, v)
 	}
 	if len(left) <= 1 {
 		return
 	}
 	slices.SortStableFunc(left, func(a, b *version) int {
+		if doubted[a] != doubted[b] {
+			if doubted[b] {
+				return -1
+			}
+			return 1
+		}
 		if len(a.peers) != len(b.peers) {
 			return len(b.peers) - len(a.peers)
 		}
