@@ -184,7 +184,7 @@ func TestBtcd(t *testing.T) {
 	b.follows(n)
 
 	t.Log("our client follows btcd and publishes through it")
-	c, err := p2p.Open(p2p.Options{Addr: b.peer, OnDown: func(err error) { t.Log("client:", err) }})
+	c, err := p2p.Open(p2p.Options{Addrs: []string{b.peer}, OnDown: func(err error) { t.Log("client:", err) }})
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 	must(t, chaintest.Agree(t.Context(), c, n))

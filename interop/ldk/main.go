@@ -90,6 +90,7 @@ type args struct {
 	RPCHost             string
 	RPCPort             uint16
 	RPCUser, RPCPass    string
+	Electrum            string // "host:port" of a server, instead of the RPC
 
 	Node, Addr    string // of a peer
 	Sat, PushMsat uint64
@@ -125,6 +126,8 @@ func (s *server) do(r request) (any, error) {
 		return n.OnchainPayment().NewAddress()
 	case "balance":
 		return s.balance(), nil
+	case "send":
+		return n.OnchainPayment().SendToAddress(a.Addr, a.Sat, nil)
 	case "connect":
 		return nil, n.Connect(a.Node, a.Addr, true)
 	case "open":
@@ -177,7 +180,11 @@ func (s *server) start(a args) (any, error) {
 	b := ldk_node.BuilderFromConfig(c)
 	level := ldk_node.LogLevelDebug
 	b.SetFilesystemLogger(nil, &level)
-	b.SetChainSourceBitcoindRpc(a.RPCHost, a.RPCPort, a.RPCUser, a.RPCPass)
+	if a.Electrum != "" {
+		b.SetChainSourceElectrum("tcp://"+a.Electrum, nil)
+	} else {
+		b.SetChainSourceBitcoindRpc(a.RPCHost, a.RPCPort, a.RPCUser, a.RPCPass)
+	}
 	b.SetGossipSourceP2p()
 	n, err := b.Build()
 	if err != nil {

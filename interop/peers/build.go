@@ -1,5 +1,5 @@
-// Package peers builds and runs other people's nodes, btcd, lnd and LDK Node, as
-// processes on loopback, for tests and measurements.
+// Package peers builds and runs other people's nodes, btcd, lnd, LDK Node and
+// bcoin, as processes on loopback, for tests and measurements.
 //
 // A node that is started stops when its context ends, when Stop is called and
 // when the process that started it dies, whichever comes first. It listens on

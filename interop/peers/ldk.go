@@ -23,6 +23,9 @@ type LdkOptions struct {
 	Home  string // its folder; one that has been used goes on from there
 	Alias string
 	Chain *Bitcoind
+
+	Electrum string                // "host:port" of a server that it asks instead of Chain
+	Height   func() (int64, error) // of that server's chain
 }
 
 // An Ldk is a running LDK Node: the program in interop/ldk.
@@ -52,6 +55,7 @@ type LdkArgs struct {
 	RPCHost             string `json:",omitempty"`
 	RPCPort             uint16 `json:",omitempty"`
 	RPCUser, RPCPass    string `json:",omitempty"`
+	Electrum            string `json:",omitempty"`
 
 	Node, Addr    string `json:",omitempty"` // of a peer
 	Sat, PushMsat int64  `json:",omitempty"`
@@ -107,18 +111,19 @@ func (n *Ldk) Start(ctx context.Context) error {
 	n.Process, n.in, n.waiting = p, in, waiting
 	n.mu.Unlock()
 	go n.read(out, waiting)
-	host, port, err := net.SplitHostPort(n.Chain.Addr)
-	if err != nil {
-		return err
+	args := LdkArgs{Home: n.Home, Alias: n.Alias, Listen: n.Peer, Electrum: n.Electrum}
+	if n.Chain != nil {
+		host, port, err := net.SplitHostPort(n.Chain.Addr)
+		if err != nil {
+			return err
+		}
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return err
+		}
+		args.RPCHost, args.RPCPort, args.RPCUser, args.RPCPass = host, uint16(number), rpcUser, rpcPass
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return err
-	}
-	err = n.Ask(ctx, "start", LdkArgs{
-		Home: n.Home, Alias: n.Alias, Listen: n.Peer,
-		RPCHost: host, RPCPort: uint16(number), RPCUser: rpcUser, RPCPass: rpcPass,
-	}, &n.Key)
+	err = n.Ask(ctx, "start", args, &n.Key)
 	if err == nil {
 		err = n.Synced(ctx)
 	}
@@ -226,7 +231,11 @@ func (n *Ldk) KillAtRest(ctx context.Context) error {
 // Synced waits until the node has the chain's best block, and knows what waits
 // for a block.
 func (n *Ldk) Synced(ctx context.Context) error {
-	height, err := n.Chain.chain.Height()
+	best := n.Height
+	if n.Chain != nil {
+		best = n.Chain.chain.Height
+	}
+	height, err := best()
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ type LndOptions struct {
 	Home  string // its folder; one that has been used goes on from there
 	Alias string
 	Chain *Btcd
+	Light string   // instead of Chain: a peer that serves compact filters (BIP 157), for lnd's neutrino
 	Args  []string // more of lnd's own flags
 }
 
@@ -71,10 +72,9 @@ func (n *Lnd) Start(ctx context.Context) (err error) {
 	args := append([]string{
 		"--lnddir=" + n.Home, "--bitcoin.regtest", "--noseedbackup", "--nobootstrap", "--norest",
 		"--listen=" + n.Peer, "--rpclisten=" + n.RPC, "--alias=" + n.Alias,
-		"--bitcoin.node=btcd", "--btcd.rpchost=" + n.Chain.RPC, "--btcd.rpcuser=" + rpcUser, "--btcd.rpcpass=" + rpcPass, "--btcd.rpccert=" + n.Chain.CertFile,
 		"--accept-keysend", "--protocol.wumbo-channels", "--trickledelay=50", "--maxpendingchannels=10",
 		"--historicalsyncinterval=1s", "--debuglevel=info", "--logging.file.disable",
-	}, n.Args...)
+	}, append(n.backend(), n.Args...)...)
 	if n.Process, err = start(ctx, "lnd "+n.Alias, n.path, n.Home, args...); err != nil {
 		return err
 	}
@@ -83,6 +83,17 @@ func (n *Lnd) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("%w\n%s", err, n.Log())
 	}
 	return nil
+}
+
+// backend is the flags that say where lnd's chain is from.
+func (n *Lnd) backend() []string {
+	if n.Light != "" {
+		return []string{"--bitcoin.node=neutrino", "--neutrino.connect=" + n.Light}
+	}
+	return []string{
+		"--bitcoin.node=btcd", "--btcd.rpchost=" + n.Chain.RPC, "--btcd.rpcuser=" + rpcUser, "--btcd.rpcpass=" + rpcPass,
+		"--btcd.rpccert=" + n.Chain.CertFile,
+	}
 }
 
 // ready waits for the three things that lnd does after another: it writes its
@@ -114,11 +125,15 @@ func (n *Lnd) ready(ctx context.Context) error {
 	return n.Synced(ctx)
 }
 
-// Synced waits until lnd has the chain's best block.
+// Synced waits until lnd has the chain's best block; on Light, until it thinks
+// so.
 func (n *Lnd) Synced(ctx context.Context) error {
-	height, err := n.Chain.Height()
-	if err != nil {
-		return err
+	var height int64
+	if n.Chain != nil {
+		var err error
+		if height, err = n.Chain.Height(); err != nil {
+			return err
+		}
 	}
 	return n.await(ctx, "it has the chain", func() error {
 		i, err := n.Lightning.GetInfo(ctx, &lnrpc.GetInfoRequest{})

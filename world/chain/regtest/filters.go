@@ -19,6 +19,9 @@ func (p *remote) getFilters(msg *wire.MsgGetCFilters) error {
 		if err != nil || len(filter) == 0 {
 			return nil // the block has left the best chain
 		}
+		if err := p.spend(len(filter) / bytesCopied); err != nil {
+			return err
+		}
 		if err := p.reply(wire.NewMsgCFilter(msg.FilterType, hash, filter)); err != nil {
 			return err
 		}

@@ -26,23 +26,34 @@ const (
 	// peer that trickles holds its place no longer than this.
 	MessageTimeout = 30 * time.Second
 
-	// Work is what a peer may have us do in a second, in the units below, and
+	// Work is what a peer may have us do in a second, in units of WorkUnit, and
 	// MaxWork what it may have saved up. Who asks for more waits; BIP 37 would
 	// otherwise let a message of 100 bytes buy the reading of a whole chain.
 	Work    = 5_000
 	MaxWork = 20_000
 )
 
-// What one thing costs a peer, in units of Work. One is about ten microseconds.
+// WorkUnit is about the processor time of one unit of Work.
+const WorkUnit = 10 * time.Microsecond
+
+// What one thing costs a peer, in units of Work, and what its size adds.
 const (
 	costMessage     = 1
-	costTx          = 1  // serving a transaction, or weighing one of the pool
-	costBlock       = 10 // reading a block from disk and sending it
-	costMerkleBlock = 30 // the same, and matching all its transactions
+	costTx          = 1  // finding a transaction
+	costBlock       = 10 // reading a block from disk
+	costMerkleBlock = 30 // the same, and making the proof
 	costFilter      = 2
 	costHeaders     = 20 // up to 2,000 headers or filter hashes
 	costSubmitTx    = 10 // verifying scripts
 	costSubmitBlock = 50
+
+	bytesParsed = 2 << 10 // a unit's worth of messages, transactions and blocks, read or sent
+	bytesCopied = 8 << 10 // of what is sent as it lies on disk
+
+	// Holding data against a bloom filter takes some 10 ns for every hash
+	// function, and 1 ns for every byte of the data.
+	bytesHashed  = 10_000 // a unit's worth
+	bytesPerHash = 10     // what a hash of nothing costs
 )
 
 const (

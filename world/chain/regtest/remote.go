@@ -28,6 +28,16 @@ const services = wire.SFNodeNetwork | wire.SFNodeBloom | wire.SFNodeWitness | wi
 // a connection, usually for want of file descriptors.
 const acceptPause = 50 * time.Millisecond
 
+const (
+	// nap is the shortest wait of a peer that wants more than its share: to sleep
+	// and wake for each small thing would cost more than the thing.
+	nap = 10 * time.Millisecond
+
+	// newsAhead is how far the matching of announcements may be ahead of the
+	// peer's share, so that one that is fetching a chain hears of them meanwhile.
+	newsAhead = time.Second
+)
+
 // errMisbehaved starts the reason when the peer broke the protocol, rather than
 // left or was slow.
 var errMisbehaved = errors.New("misbehaved")
@@ -45,6 +55,7 @@ type remote struct {
 	budget  *rate.Limiter
 	replies chan reply
 	news    chan news
+	read    *counted
 
 	greeted     atomic.Bool
 	relay       atomic.Bool   // wants to hear of transactions (BIP 37's fRelay)
@@ -62,10 +73,23 @@ type reply struct {
 	enc wire.MessageEncoding
 }
 
-// news is one announcement: a transaction, or blocks in order.
+// news is one announcement: a transaction, if the peer's filter lets it pass, or
+// blocks in order.
 type news struct {
-	tx     *chainhash.Hash
+	tx     *btcutil.Tx
 	blocks []*wire.BlockHeader
+}
+
+// counted is a connection that counts what is read, for who reads.
+type counted struct {
+	net.Conn
+	bytes int
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.bytes += n
+	return n, err
 }
 
 func (n *Node) accept() {
@@ -83,9 +107,11 @@ func (n *Node) accept() {
 }
 
 func (n *Node) admit(conn net.Conn) {
+	read := &counted{Conn: conn}
 	p := &remote{
 		node:     n,
-		conn:     peer.New(conn, Params().Net, n.options.timeouts()),
+		read:     read,
+		conn:     peer.New(read, Params().Net, n.options.timeouts()),
 		budget:   rate.NewLimiter(rate.Limit(n.options.Work), n.options.MaxWork),
 		replies:  make(chan reply, MaxReplies),
 		news:     make(chan news, MaxNews),
@@ -153,10 +179,12 @@ func (p *remote) run() error {
 
 func (p *remote) readOne() error {
 	msg, err := p.conn.Read()
+	cost := costMessage + p.read.bytes/bytesParsed
+	p.read.bytes %= bytesParsed
 	var bad *wire.MessageError
 	switch {
 	case errors.Is(err, wire.ErrUnknownMessage):
-		return p.spend(costMessage)
+		return p.spend(cost)
 	case errors.As(err, &bad):
 		return misbehaved("%w", err)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
@@ -164,7 +192,7 @@ func (p *remote) readOne() error {
 	case err != nil:
 		return err
 	}
-	if err := p.spend(costMessage); err != nil {
+	if err := p.spend(cost); err != nil {
 		return err
 	}
 	return p.handle(msg)
@@ -189,7 +217,7 @@ func (p *remote) write() {
 		case r := <-p.replies:
 			err = p.conn.WriteAs(r.msg, r.enc)
 		case n := <-p.news:
-			err = p.conn.Write(p.announcement(n))
+			err = p.announce(n)
 		case <-ping.C:
 			err = p.conn.Write(wire.NewMsgPing(rand.Uint64()))
 		case <-p.ctx.Done():
@@ -202,15 +230,24 @@ func (p *remote) write() {
 	}
 }
 
-func (p *remote) announcement(n news) wire.Message {
-	if n.tx != nil {
-		inv := wire.NewMsgInvSizeHint(1)
-		inv.InvList = append(inv.InvList, wire.NewInvVect(wire.InvTypeTx, n.tx))
-		return inv
+// announce writes news. That the filter is asked here and not where the news is
+// made keeps its cost from everybody else.
+func (p *remote) announce(n news) error {
+	if n.tx == nil {
+		return p.conn.Write(p.announcement(n.blocks))
 	}
+	if err := p.spendAhead(p.matching(n.tx), newsAhead); err != nil || !p.wants(n.tx) {
+		return err
+	}
+	inv := wire.NewMsgInvSizeHint(1)
+	inv.InvList = append(inv.InvList, wire.NewInvVect(wire.InvTypeTx, n.tx.Hash()))
+	return p.conn.Write(inv)
+}
+
+func (p *remote) announcement(blocks []*wire.BlockHeader) wire.Message {
 	// With fewer than the protocol's limit this cannot fail; a peer that gets
 	// the last of more asks for those before it.
-	blocks := n.blocks[max(0, len(n.blocks)-MaxWanted):]
+	blocks = blocks[max(0, len(blocks)-MaxWanted):]
 	if p.sendHeaders.Load() {
 		return &wire.MsgHeaders{Headers: blocks}
 	}
@@ -235,8 +272,24 @@ func (p *remote) replyAs(msg wire.Message, enc wire.MessageEncoding) error {
 }
 
 // spend waits until the peer may have that much work done.
-func (p *remote) spend(work int) error {
-	return p.budget.WaitN(p.ctx, min(work, p.budget.Burst()))
+func (p *remote) spend(work int) error { return p.spendAhead(work, nap) }
+
+// spendAhead is spend that does not wait for less than that.
+func (p *remote) spendAhead(work int, ahead time.Duration) error {
+	for work > 0 {
+		part := min(work, p.budget.Burst())
+		work -= part
+		wait := p.budget.ReserveN(time.Now(), part).Delay()
+		if wait < ahead {
+			continue
+		}
+		select {
+		case <-time.After(wait):
+		case <-p.ctx.Done():
+			return context.Cause(p.ctx)
+		}
+	}
+	return nil
 }
 
 // tell announces without waiting: a change of the chain waits for no peer.
@@ -261,18 +314,15 @@ func (n *Node) announceBlocks(blocks []*btcutil.Block) {
 
 func (n *Node) announceTx(t *btcutil.Tx, from *remote) {
 	n.eachPeer(func(p *remote) {
-		if p != from && p.wants(t) {
-			p.tell(news{tx: t.Hash()})
+		if p != from && p.relay.Load() {
+			p.tell(news{tx: t})
 		}
 	})
 }
 
 // wants tells whether a peer cares for a transaction (BIP 37).
 func (p *remote) wants(t *btcutil.Tx) bool {
-	if p.filter.IsLoaded() {
-		return p.filter.MatchTxAndUpdate(t)
-	}
-	return p.relay.Load()
+	return !p.filter.IsLoaded() || p.filter.MatchTxAndUpdate(t)
 }
 
 func (n *Node) eachPeer(do func(p *remote)) {

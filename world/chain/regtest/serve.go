@@ -50,6 +50,7 @@ func (p *remote) handle(msg wire.Message) error {
 			return misbehaved("filteradd without a filter (BIP 37)")
 		}
 		p.filter.Add(msg.Data)
+		return p.spend(p.hashing(bytesPerHash + len(msg.Data)))
 	case *wire.MsgFilterClear:
 		p.filter.Unload()
 		p.relay.Store(true)
@@ -146,7 +147,7 @@ func (p *remote) serve(iv *wire.InvVect) (found bool, err error) {
 		if t == nil {
 			return false, nil
 		}
-		return true, p.replyAs(t, enc)
+		return true, p.replySized(t, enc, t.SerializeSize())
 	case wire.InvTypeBlock:
 		if err := p.spend(costBlock); err != nil {
 			return false, err
@@ -155,7 +156,7 @@ func (p *remote) serve(iv *wire.InvVect) (found bool, err error) {
 		if err != nil {
 			return false, nil // not in the best chain
 		}
-		return true, p.replyAs(b.MsgBlock(), enc)
+		return true, p.replySized(b.MsgBlock(), enc, b.MsgBlock().SerializeSize())
 	case wire.InvTypeFilteredBlock:
 		return p.serveMerkleBlock(&iv.Hash, enc)
 	}
@@ -172,6 +173,9 @@ func (p *remote) serveMerkleBlock(hash *chainhash.Hash, enc wire.MessageEncoding
 	if err != nil {
 		return false, nil
 	}
+	if err := p.spend(b.MsgBlock().SerializeSize()/bytesParsed + p.matching(b.Transactions()...)); err != nil {
+		return true, err
+	}
 	proof, matched := bloom.NewMerkleBlock(b, p.filter)
 	if err := p.reply(proof); err != nil {
 		return true, err
@@ -180,11 +184,20 @@ func (p *remote) serveMerkleBlock(hash *chainhash.Hash, enc wire.MessageEncoding
 		if err := p.spend(costTx); err != nil {
 			return true, err
 		}
-		if err := p.replyAs(b.MsgBlock().Transactions[i], enc); err != nil {
+		t := b.MsgBlock().Transactions[i]
+		if err := p.replySized(t, enc, t.SerializeSize()); err != nil {
 			return true, err
 		}
 	}
 	return true, nil
+}
+
+// replySized is replyAs for a message that costs what its size is.
+func (p *remote) replySized(msg wire.Message, enc wire.MessageEncoding, size int) error {
+	if err := p.spend(size / bytesParsed); err != nil {
+		return err
+	}
+	return p.replyAs(msg, enc)
 }
 
 // memPool lists what waits for a block and passes the peer's filter (BIP 35).
@@ -195,6 +208,9 @@ func (p *remote) memPool() error {
 	}
 	inv := wire.NewMsgInv()
 	for _, d := range descs {
+		if err := p.spend(p.matching(d.Tx)); err != nil {
+			return err
+		}
 		if !p.filter.IsLoaded() || p.filter.MatchTxAndUpdate(d.Tx) {
 			inv.InvList = append(inv.InvList, wire.NewInvVect(wire.InvTypeTx, d.Tx.Hash()))
 		}

@@ -26,7 +26,12 @@ type stranger struct {
 // dial connects without saying anything.
 func dial(t testing.TB, n *regtest.Node) *stranger {
 	t.Helper()
-	raw, err := net.Dial("tcp", n.Addr())
+	return dialAt(t, n.Addr())
+}
+
+func dialAt(t testing.TB, addr string) *stranger {
+	t.Helper()
+	raw, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +43,12 @@ func dial(t testing.TB, n *regtest.Node) *stranger {
 // greet connects and shakes hands.
 func greet(t testing.TB, n *regtest.Node) *stranger {
 	t.Helper()
-	s := dial(t, n)
+	return greetAt(t, n.Addr())
+}
+
+func greetAt(t testing.TB, addr string) *stranger {
+	t.Helper()
+	s := dialAt(t, addr)
 	theirs, err := s.Greet(hello())
 	if err != nil {
 		t.Fatal(err)
