@@ -10,10 +10,12 @@ import (
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/consent"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/lightning/tower"
 	"coinop.dev/core/lightning/wire"
 	"coinop.dev/core/trade"
+	"coinop.dev/core/wallet"
 )
 
 // A Message goes from one machine to another. Core names the core that takes
@@ -45,6 +47,10 @@ func Decode(b []byte) (Message, error) {
 		return node.Decode(b)
 	case tower.Owns(typ):
 		return tower.Decode(b)
+	case consent.Owns(typ):
+		return consent.Decode(b)
+	case wallet.Owns(typ):
+		return wallet.Decode(b)
 	case typ%2 == 0:
 		return nil, fmt.Errorf("message type %d is unknown, and even, so it must be understood", typ)
 	}

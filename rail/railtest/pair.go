@@ -73,7 +73,13 @@ func newPair(t *testing.T, rig Rig) *pair {
 	} else {
 		p.payer = p.newEnd("payer", func() []string { return rig.Pay(p.payee.key.Public(), p.payee.addr) })
 	}
-	if _, err := p.chain.Faucet(tx.P2WPKH(tx.WalletKey(p.payer.key).Public()), 10_000_000); err != nil {
+	script := tx.P2WPKH(tx.WalletKey(p.payer.key).Public())
+	if rig.Fund != nil {
+		if script, err = rig.Fund(p.payer.key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.chain.Faucet(script, 10_000_000); err != nil {
 		t.Fatal(err)
 	}
 	p.payee.start()

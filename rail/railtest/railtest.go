@@ -31,6 +31,9 @@ type Rig struct {
 	// Late means that the payee may learn of a payment after the payer has its
 	// receipt, because the money is kept by others.
 	Late bool
+	// Fund is the script that the payer's money is sent to; nil means its wallet's
+	// key.
+	Fund func(payer keys.Secret) ([]byte, error)
 
 	Unit    coinop.Amount // an order that can be paid a hundred times over
 	TooMuch coinop.Amount // an order that cannot be paid

@@ -1,0 +1,217 @@
+package wallet
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/btcsuite/btcd/chaincfg/v2"
+
+	"coinop.dev"
+	"coinop.dev/core/codec"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/step"
+)
+
+const (
+	// MaxErrands bounds the orders that a device waits for.
+	MaxErrands = MaxAccountWaiting
+
+	errandsKey = "end/order/"
+	claimedKey = "end/account"
+)
+
+// EndOptions are what a device knows of its account at a gateway.
+type EndOptions struct {
+	Params     *chaincfg.Params
+	Gateway    string // its name as a peer
+	Claim      string // the code that the account was promised for; "" if there is one already
+	Descriptor string
+	Since      int32 // no block below it matters
+	Depth      int32 // confirmations that a receipt must show
+}
+
+// An End is a device's end of the wallet that a gateway keeps for it: a core that
+// has its orders paid there, and believes no more than the proofs. The keys are
+// its neighbour's, core/consent. On the device it is called Name.
+type End struct {
+	o       EndOptions
+	account string // once it is claimed
+	orders  map[coinop.OrderID]*Pay
+	linked  bool
+	asked   []string // who waits for a Look
+	refused string   // what the gateway said last
+}
+
+// LoadEnd reads a device's end back, or makes a new one.
+func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
+	e := &End{o: o, orders: map[coinop.OrderID]*Pay{}}
+	raw, err := db.Get(claimedKey)
+	if err != nil {
+		return nil, err
+	}
+	e.account = string(raw)
+	scan := db.Scan(errandsKey, func(key string, value []byte) bool {
+		p := &Pay{Account: e.account}
+		id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, errandsKey))
+		r := codec.NewReader(value)
+		p.Order, p.Script, p.Amount = id, append([]byte(nil), r.Bytes(MaxScript, "script")...), r.Amount()
+		if err = r.Close(); err == nil && !ok {
+			err = fmt.Errorf("record %s is of no order", key)
+		}
+		e.orders[id] = p
+		return err == nil
+	})
+	if err == nil {
+		err = scan
+	}
+	return e, err
+}
+
+func (p *Pay) errand() step.Record {
+	b := codec.AppendBytes(nil, p.Script)
+	return step.Record{Key: errandsKey + p.Order.Key(), Value: codec.AppendUint(b, p.Amount)}
+}
+
+// Known reports whether an order was told to the gateway and is not answered.
+func (e *End) Known(id coinop.OrderID) bool { return e.orders[id] != nil }
+
+// Step is the whole end. It takes Pay, Peek, and what the gateway says.
+func (e *End) Step(in step.Input) (fx step.Effects) {
+	for _, event := range in.Events {
+		switch ev := event.(type) {
+		case Pay:
+			e.pay(ev, &fx)
+		case Peek:
+			e.asked = append(e.asked, ev.Ask)
+			fx.Send = append(fx.Send, step.Packet{To: e.o.Gateway, Msg: Look{Account: e.account, Fresh: ev.Fresh}})
+		case step.Linked:
+			if ev.Peer == e.o.Gateway {
+				e.linked = true
+				e.resend(&fx)
+			}
+		case step.Unlinked:
+			if ev.Peer == e.o.Gateway {
+				e.linked = false
+			}
+		case step.Rang:
+			e.resend(&fx)
+		case step.Recv:
+			if ev.From == e.o.Gateway {
+				e.heard(ev.Msg, &fx)
+			}
+		}
+	}
+	if e.linked && (len(e.orders) > 0 || e.account == "" && e.o.Claim != "") {
+		fx.Wake = append(fx.Wake, step.Alarm{ID: "again", At: in.At + resendAfter})
+	}
+	return fx
+}
+
+// Peek asks the gateway for the account's state, and with Fresh for a new
+// address. The outcome, under Ask, is a Shown.
+type Peek struct {
+	Ask   string
+	Fresh bool
+}
+
+func (e *End) pay(p Pay, fx *step.Effects) {
+	if e.orders[p.Order] == nil {
+		if len(e.orders) == MaxErrands {
+			err := fmt.Errorf("%d orders wait at the gateway, which is the limit", MaxErrands)
+			fx.Done = append(fx.Done, step.Outcome{ID: p.Order.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + p.Order.String(), Err: err}})
+			return
+		}
+		p.Account = e.account
+		e.orders[p.Order] = &p
+		fx.Put = append(fx.Put, p.errand())
+	}
+	e.tell(e.orders[p.Order], fx)
+}
+
+func (e *End) tell(p *Pay, fx *step.Effects) {
+	if e.account != "" {
+		fx.Send = append(fx.Send, step.Packet{To: e.o.Gateway, Msg: Order{ID: p.Order, Account: e.account, Script: p.Script, Amount: p.Amount, Rate: p.Rate}})
+	}
+}
+
+func (e *End) resend(fx *step.Effects) {
+	if e.account == "" {
+		if e.o.Claim != "" {
+			fx.Send = append(fx.Send, step.Packet{To: e.o.Gateway, Msg: Claim{Code: e.o.Claim, Descriptor: e.o.Descriptor, Since: e.o.Since}})
+		}
+		return
+	}
+	for _, id := range sortedOrders(e.orders) {
+		e.tell(e.orders[id], fx)
+	}
+}
+
+func (e *End) heard(msg any, fx *step.Effects) {
+	switch m := msg.(type) {
+	case Claimed:
+		if e.account == "" && m.Account != "" {
+			e.account, e.refused = m.Account, ""
+			fx.Put = append(fx.Put, step.Record{Key: claimedKey, Value: []byte(m.Account)})
+			e.resend(fx)
+		}
+	case Refused:
+		e.refused = m.Why
+		e.answerLooks(nil, &coinop.Error{Kind: coinop.Refused, Op: "ask the gateway", Err: fmt.Errorf("it says %.200q", m.Why)}, fx)
+	case Shown:
+		e.answerLooks(m, nil, fx)
+	case Settled:
+		p := e.orders[m.ID]
+		if p == nil {
+			return
+		}
+		if _, err := Verify(receipt.Entry{Order: p.Order, Amount: p.Amount}, p.Script, e.o.Depth, e.o.Params, m.Proof); err != nil {
+			e.refused = "its receipt for order " + p.Order.String() + " is no proof: " + err.Error()
+			return // it may come again, and better
+		}
+		e.done(p, step.Outcome{ID: p.Order.Key(), Value: Paid{Order: p.Order, Amount: p.Amount, proof: m.Proof}}, fx)
+	case Failed:
+		if p := e.orders[m.ID]; p != nil {
+			kind := m.Kind
+			if kind != coinop.Invalid {
+				kind = coinop.Unpaid
+			}
+			e.done(p, step.Outcome{ID: p.Order.Key(), Err: &coinop.Error{Kind: kind, Op: "pay " + p.Order.String(), Err: fmt.Errorf("the gateway says %.300q", m.Why)}}, fx)
+		}
+	}
+}
+
+func (e *End) done(p *Pay, o step.Outcome, fx *step.Effects) {
+	delete(e.orders, p.Order)
+	fx.Put = append(fx.Put, step.Record{Key: errandsKey + p.Order.Key()})
+	fx.Done = append(fx.Done, o)
+}
+
+func (e *End) answerLooks(value any, err error, fx *step.Effects) {
+	for _, ask := range e.asked {
+		fx.Done = append(fx.Done, step.Outcome{ID: ask, Value: value, Err: err})
+	}
+	e.asked = nil
+}
+
+// EndSummary is what people ask of a device's end.
+type EndSummary struct {
+	Account string `json:"account"` // "" until it is claimed
+	Linked  bool   `json:"linked"`
+	Waiting int    `json:"waiting"`           // orders
+	Refused string `json:"refused,omitempty"` // what the gateway said last
+}
+
+// Summary reads the end.
+func (e *End) Summary() EndSummary {
+	return EndSummary{e.account, e.linked, len(e.orders), e.refused}
+}
+
+func sortedOrders(m map[coinop.OrderID]*Pay) []coinop.OrderID {
+	return slices.SortedFunc(maps.Keys(m), func(a, b coinop.OrderID) int { return bytes.Compare(a[:], b[:]) })
+}
+
+// Known reports whether the wallet has an order.
+func (w *Wallet) Known(id coinop.OrderID) bool { return w.orders[id] != nil }

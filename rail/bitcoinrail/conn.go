@@ -1,0 +1,324 @@
+package bitcoinrail
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/btcsuite/btcd/chaincfg/v2"
+
+	"coinop.dev"
+	"coinop.dev/core/billing"
+	"coinop.dev/core/bitcoin/descriptor"
+	"coinop.dev/core/bitcoin/payuri"
+	"coinop.dev/core/codec"
+	"coinop.dev/core/consent"
+	"coinop.dev/core/keys"
+	"coinop.dev/core/message"
+	"coinop.dev/core/receipt"
+	"coinop.dev/core/wallet"
+	"coinop.dev/engine"
+	"coinop.dev/world/drive"
+)
+
+const (
+	// askPatience is how long a payee may take to say an address. Nothing has
+	// been paid then, so the order is Unpaid.
+	askPatience = 30 * time.Second
+	// askAgain is when a question is repeated, for links lose messages.
+	askAgain = time.Second
+)
+
+// conn pays from the machine's wallet, here or at a gateway.
+type conn struct {
+	m *engine.Machine
+	settings
+	words words
+	shut  func() // takes the door away
+
+	mu      sync.Mutex
+	waiting map[coinop.OrderID][]question
+}
+
+// question is somebody who waits for a payee's answer.
+type question struct {
+	payee  keys.Public
+	answer chan message.Message
+}
+
+func newConn(m *engine.Machine, s settings) *conn {
+	c := &conn{m: m, settings: s, words: words{m.DB}, waiting: map[coinop.OrderID][]question{}}
+	c.shut = m.AddDoor(c.door)
+	return c
+}
+
+// Reaches makes the rail a Network: the chain reaches everybody.
+func (c *conn) Reaches(string) bool { return true }
+
+// Close leaves what is on its way to the wallet.
+func (c *conn) Close() error {
+	c.shut()
+	return nil
+}
+
+// Pay pays an order once: the wallet knows it by its ID.
+func (c *conn) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+	fail := func(kind coinop.Kind, err error) (coinop.Receipt, error) {
+		return coinop.Receipt{}, &coinop.Error{Kind: kind, Op: "pay " + o.To, Err: err}
+	}
+	if _, err := sats(o.Amount); err != nil {
+		return fail(coinop.Invalid, err)
+	}
+	known, err := c.known(ctx, o.ID)
+	if err != nil {
+		return fail(coinop.Pending, err)
+	}
+	to, err := c.resolve(ctx, o)
+	var mistake *coinop.Error
+	switch {
+	case errors.As(err, &mistake):
+		return coinop.Receipt{}, err
+	case err != nil && (known || ctx.Err() != nil || errors.Is(err, drive.ErrStopped)):
+		return fail(coinop.Pending, err) // who stops waiting may ask again
+	case err != nil:
+		return fail(coinop.Unpaid, err)
+	}
+	// The signer is told what it may consent to before anybody can propose it.
+	if _, err := c.m.Host.Ask(ctx, consent.Core, o.ID.Key(), consent.Expect{Order: o.ID, Script: to.script, Amount: o.Amount}); err != nil {
+		return fail(coinop.Pending, err)
+	}
+	v, err := c.m.Host.Ask(ctx, wallet.Name, o.ID.Key(), wallet.Pay{Order: o.ID, Account: c.account, Script: to.script, Amount: o.Amount})
+	if kind := coinop.KindOf(err); err != nil && (kind == coinop.Unpaid || kind == coinop.Invalid) {
+		err = errors.Join(err, c.forget(ctx, o.ID))
+	}
+	if err != nil {
+		return coinop.Receipt{}, err
+	}
+	return c.receipt(o.ID, to, v.(wallet.Paid)), nil
+}
+
+// forget frees the ID of an order that is certainly not paid.
+func (c *conn) forget(ctx context.Context, id coinop.OrderID) error {
+	_, err := c.m.Host.Ask(ctx, consent.Core, id.Key(), consent.Forget{Order: id})
+	if err == nil {
+		err = c.words.drop(id)
+	}
+	return err
+}
+
+// known reports whether the wallet has the order.
+func (c *conn) known(ctx context.Context, id coinop.OrderID) (known bool, err error) {
+	err = c.m.Host.Do(ctx, func(m *drive.Machine) {
+		if w, ok := m.Core(wallet.Name).(interface{ Known(coinop.OrderID) bool }); ok {
+			known = w.Known(id)
+		}
+	})
+	return known, err
+}
+
+func (c *conn) receipt(id coinop.OrderID, to target, p wallet.Paid) coinop.Receipt {
+	b := codec.AppendBytes(nil, to.bill)
+	b = append(b, to.word[:]...)
+	return coinop.Receipt{Order: id, Amount: p.Amount, To: to.to, At: int64(c.m.Host.Now()), Proof: append(b, p.Proof()...)}
+}
+
+// Prove returns the receipt of an order that was settled, without paying.
+func (c *conn) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
+	to, ok, err := c.words.get(id)
+	if err != nil || !ok {
+		return coinop.Receipt{}, &coinop.Error{Kind: coinop.Refused, Op: "prove " + id.String(), Err: errors.Join(coinop.ErrForgotten, err)}
+	}
+	v, err := c.m.Host.Ask(ctx, wallet.Name, id.Key(), coinop.Inquiry{Order: id})
+	if err != nil {
+		return coinop.Receipt{}, err
+	}
+	return c.receipt(id, to, v.(wallet.Paid)), nil
+}
+
+// A target is what an order pays: a script, and how the payee is known by it.
+type target struct {
+	to     string // for the receipt
+	script []byte
+	bill   string // the payee's, a BIP 21 URI; "" if only an address is paid
+	word   keys.Signature
+}
+
+// resolve finds the script that an order pays: it is in the payment URI, or its
+// payee says it, which is kept.
+func (c *conn) resolve(ctx context.Context, o coinop.Order) (to target, err error) {
+	if to, known, err := c.words.get(o.ID); err != nil || known {
+		if err == nil && !strings.HasPrefix(o.To, to.to) {
+			err = &coinop.Error{Kind: coinop.Invalid, Op: "pay " + o.To, Err: fmt.Errorf("order %v is known, to %s", o.ID, to.to)}
+		}
+		return to, err
+	}
+	name, named := strings.CutPrefix(o.To, Scheme+"://")
+	if !named {
+		to, err = address(o, c.params)
+	} else {
+		name, _, _ = strings.Cut(name, "?")
+		to, err = c.askPayee(ctx, o, name)
+	}
+	if err == nil {
+		err = c.words.put(o.ID, to)
+	}
+	return to, err
+}
+
+// address reads a plain payment URI.
+func address(o coinop.Order, p *chaincfg.Params) (to target, err error) {
+	invalid := func(err error) error {
+		return &coinop.Error{Kind: coinop.Invalid, Op: "pay " + o.To, Err: err}
+	}
+	u, err := payuri.Parse(o.To)
+	if err != nil {
+		return to, invalid(err)
+	}
+	if u.Amount != 0 && u.Amount != o.Amount {
+		return to, invalid(fmt.Errorf("the URI asks for %v, the order is of %v", u.Amount, o.Amount))
+	}
+	to.to = Scheme + ":" + u.Address
+	if to.script, err = descriptor.ParseAddress(u.Address, p); err != nil {
+		return to, invalid(err)
+	}
+	return to, nil
+}
+
+// askPayee asks a machine for the address of an order.
+func (c *conn) askPayee(ctx context.Context, o coinop.Order, name string) (to target, err error) {
+	node, addr, err := engine.Address(name)
+	if err != nil {
+		return to, err
+	}
+	if node == c.m.Key.Public() {
+		return to, errors.New("the payee is this machine itself")
+	}
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	if err := c.m.Connect(ctx, addr, node); err != nil {
+		return to, err
+	}
+	q := question{node, make(chan message.Message, 1)}
+	c.mu.Lock()
+	c.waiting[o.ID] = append(c.waiting[o.ID], q)
+	c.mu.Unlock()
+	defer c.leave(o.ID, q)
+	for {
+		c.m.Send(node, billing.Ask{Order: o.ID, Amount: o.Amount})
+		select {
+		case answer := <-q.answer:
+			return read21(answer, o, node, Scheme+"://"+name, c.params)
+		case <-time.After(askAgain):
+		case <-c.m.Stopped():
+			return to, drive.ErrStopped
+		case <-ctx.Done():
+			return to, fmt.Errorf("the payee does not answer with an address: %w", ctx.Err())
+		}
+	}
+}
+
+// read21 checks a payee's answer.
+func read21(answer message.Message, o coinop.Order, node keys.Public, name string, p *chaincfg.Params) (to target, err error) {
+	bill, ok := answer.(billing.Bill)
+	if !ok {
+		return to, fmt.Errorf("the payee refuses: %.200q", answer.(billing.Refuse).Why)
+	}
+	to = target{to: name, bill: bill.Invoice, word: bill.Word}
+	if to.script, err = billed(bill.Invoice, o.Amount, p); err != nil {
+		return to, err
+	}
+	if !billing.Verify(node, o.ID, o.Amount, sha256.Sum256([]byte(bill.Invoice)), bill.Word) {
+		return to, errors.New("the payee's address is not signed for this order")
+	}
+	return to, nil
+}
+
+// billed is the script of a bill of exactly an amount.
+func billed(bill string, a coinop.Amount, p *chaincfg.Params) ([]byte, error) {
+	u, err := payuri.Parse(bill)
+	if err != nil {
+		return nil, err
+	}
+	if u.Amount != a {
+		return nil, fmt.Errorf("the bill is of %v, the order of %v", u.Amount, a)
+	}
+	return descriptor.ParseAddress(u.Address, p)
+}
+
+func (c *conn) leave(id coinop.OrderID, q question) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var others []question
+	for _, other := range c.waiting[id] {
+		if other.answer != q.answer {
+			others = append(others, other)
+		}
+	}
+	if len(others) == 0 {
+		delete(c.waiting, id)
+		return
+	}
+	c.waiting[id] = others
+}
+
+// door takes what payees answer.
+func (c *conn) door(from keys.Public, msg message.Message) bool {
+	var id coinop.OrderID
+	switch msg := msg.(type) {
+	case billing.Bill:
+		id = msg.Order
+	case billing.Refuse:
+		id = msg.Order
+	default:
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	took := false
+	for _, q := range c.waiting[id] {
+		if q.payee == from {
+			took = engine.Offer(q.answer, msg)
+		}
+	}
+	return took
+}
+
+// Verify checks a receipt of this rail offline.
+func (c *conn) Verify(r coinop.Receipt) error { return Verify(r, c.params, c.wallet.Depth) }
+
+// Verify checks that an output pays the order's amount to its payee, and that its
+// transaction is in a block under so many headers with their work. Whether their
+// chain is the best one is for who follows it to say.
+func Verify(r coinop.Receipt, p *chaincfg.Params, depth int32) error {
+	d := codec.NewReader(r.Proof)
+	bill := d.String(maxBill, "bill")
+	var word keys.Signature
+	d.Fill(word[:])
+	if d.Err() != nil {
+		return fmt.Errorf("receipt of order %v: %w", r.Order, d.Err())
+	}
+	var script []byte
+	var err error
+	if name, named := strings.CutPrefix(r.To, Scheme+"://"); named {
+		name, _, _ = strings.Cut(name, "?")
+		node, _, err := engine.Address(name)
+		if err != nil {
+			return err
+		}
+		if !billing.Verify(node, r.Order, r.Amount, sha256.Sum256([]byte(bill)), word) {
+			return fmt.Errorf("receipt of order %v: the payee has not said that %.80q pays it", r.Order, bill)
+		}
+		script, err = billed(bill, r.Amount, p)
+		if err != nil {
+			return err
+		}
+	} else if script, err = descriptor.ParseAddress(strings.TrimPrefix(r.To, Scheme+":"), p); err != nil {
+		return err
+	}
+	_, err = wallet.Verify(receipt.Entry{Order: r.Order, Amount: r.Amount}, script, depth, p, r.Proof[len(r.Proof)-d.Len():])
+	return err
+}
