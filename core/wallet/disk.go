@@ -330,7 +330,7 @@ func (in *input) restore(a *account, branch, index uint32, raw []byte) (err erro
 
 func (b *batch) readVersion(r *codec.Reader) *version {
 	raw := r.Bytes(tx.MaxSize, "transaction")
-	v := &version{full: readBool(r), rate: tx.FeeRate(r.Int(1<<40, "fee rate")), at: r.Height(), tx: &wire.MsgTx{}}
+	v := &version{full: readBool(r), rate: tx.FeeRate(r.Uint(1<<40, "fee rate")), at: r.Height(), tx: &wire.MsgTx{}}
 	if r.Err() == nil {
 		t, err := parseUnsigned(raw)
 		if err != nil {

@@ -143,3 +143,6 @@ func Rules(name string) (*chaincfg.Params, error) {
 	}
 	return nil, fmt.Errorf("net=%.40q is not a chain: mainnet, testnet3, testnet4, signet and regtest are", name)
 }
+
+// Ruled is a source that knows which chain's rules it follows.
+type Ruled interface{ Rules() *chaincfg.Params }
