@@ -94,6 +94,17 @@ type Node struct {
 // taproot active from the first block.
 func Params() *chaincfg.Params { return &chaincfg.RegressionNetParams }
 
+// ownParams are Params with deployments of their own: btcd's chain hands each its
+// clock, and two nodes in a process would do so at once.
+func ownParams() *chaincfg.Params {
+	p := *Params()
+	for i := range p.Deployments {
+		p.Deployments[i].DeploymentStarter = chaincfg.NewMedianTimeDeploymentStarter(time.Time{}) // always
+		p.Deployments[i].DeploymentEnder = chaincfg.NewMedianTimeDeploymentEnder(time.Time{})     // never
+	}
+	return &p
+}
+
 // Open starts a node.
 func Open(o Options) (*Node, error) {
 	o.Limits = o.filled()
@@ -167,11 +178,12 @@ func (n *Node) openChain(dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	n.index = indexers.NewCfIndex(n.db, Params())
+	params := ownParams()
+	n.index = indexers.NewCfIndex(n.db, params)
 	n.chain, err = blockchain.New(&blockchain.Config{
 		DB:               n.db,
 		UtxoCacheMaxSize: coinCache,
-		ChainParams:      Params(),
+		ChainParams:      params,
 		TimeSource:       n.clock,
 		SigCache:         n.sigs,
 		HashCache:        n.hashes,
