@@ -2,14 +2,11 @@ package lab
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -18,8 +15,7 @@ import (
 	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/header/headertest"
 	"coinop.dev/core/step"
-	"coinop.dev/world/chain/p2p"
-	"coinop.dev/world/store/bbolt"
+	"coinop.dev/lab/lightclient"
 )
 
 // MaxHeaders bounds a made-up chain, which the server keeps in memory.
@@ -29,7 +25,7 @@ const MaxHeaders = 4_000_000
 type LightOptions struct {
 	Headers int
 	Dir     string   // where its store is made; "": the system's temporary folder
-	Command []string // that runs LightClient in a process of its own
+	Command []string // that runs lightclient.Run in a process of its own
 }
 
 // Light is what a light client costs on a chain of so many headers, made by
@@ -48,12 +44,9 @@ type Light struct {
 
 // LightRun is one run of the client's process.
 type LightRun struct {
-	SyncMs    *float64 `json:"sync_ms"` // from opening the store until it has all headers and filter headers
-	CPUMs     *float64 `json:"cpu_ms"`
-	PeakMiB   *float64 `json:"peak_rss_mib"`
-	Private   *float64 `json:"private_mib"` // at the end, without the program's pages
-	WireBytes *uint64  `json:"wire_bytes"`  // that the node sent
-	DiskBytes int64    `json:"disk_bytes"`
+	lightclient.Answer
+	WireBytes *uint64 `json:"wire_bytes"` // that the node sent
+	DiskBytes int64   `json:"disk_bytes"`
 }
 
 // MeasureLight runs the client twice against a node that serves the made-up
@@ -114,15 +107,9 @@ func validate(chain []wire.BlockHeader) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
-// lightQuestion is what the client's process is started with.
-type lightQuestion struct {
-	Addr, Dir string
-	Headers   int32
-}
-
 func lightRun(ctx context.Context, o LightOptions, server *headerServer, dir string) (r LightRun, err error) {
 	before := server.sent.Load()
-	q, err := json.Marshal(lightQuestion{server.addr(), dir, int32(o.Headers)})
+	q, err := json.Marshal(lightclient.Question{Addr: server.addr(), Dir: dir, Headers: int32(o.Headers)})
 	if err != nil {
 		return r, err
 	}
@@ -139,44 +126,4 @@ func lightRun(ctx context.Context, o LightOptions, server *headerServer, dir str
 	sent := server.sent.Load() - before
 	r.WireBytes = &sent
 	return r, err
-}
-
-// lightPatience bounds a run.
-const lightPatience = 10 * time.Minute
-
-// LightClient is the process: it opens a client, waits until it has the whole
-// chain, and says what that took.
-func LightClient(ctx context.Context, in io.Reader, out io.Writer) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, lightPatience)
-	defer cancel()
-	var q lightQuestion
-	if err := json.NewDecoder(in).Decode(&q); err != nil {
-		return err
-	}
-	began, before := time.Now(), readKernel()
-	db, err := bbolt.Open(filepath.Join(q.Dir, "chain"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = cmp.Or(err, db.Close()) }()
-	c, err := p2p.Open(p2p.Options{Addrs: []string{q.Addr}, Rules: headertest.Params(), DB: db, Birthday: q.Headers})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	for {
-		changed := c.Changed()
-		if height, _, err := c.Tip(ctx); err == nil && height == q.Headers {
-			break
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	took, after := time.Since(began), readKernel()
-	r := LightRun{SyncMs: figure(took.Seconds() * 1e3), PeakMiB: mib(after.Peak), Private: mib(after.Private)}
-	r.CPUMs = combine(scaled(after.cpu(), 1e-3), scaled(before.cpu(), 1e-3), func(a, b float64) float64 { return a - b })
-	return json.NewEncoder(out).Encode(r)
 }

@@ -119,7 +119,7 @@ type Entry struct {
 	Point  string         `json:"point"` // transaction and output; of a payment only the transaction
 	Height int32          `json:"height"`
 	Sats   int64          `json:"sat"` // negative: what left the account, fee included
-	Order  coinop.OrderID `json:"order"`
+	Order  coinop.OrderID `json:"order,omitzero"`
 }
 
 func (w *Wallet) fail(id string, kind coinop.Kind, op string, err error, fx *step.Effects) {
@@ -206,8 +206,26 @@ func (w *Wallet) seat(a *account) {
 }
 
 // derive makes the scripts of an account as far ahead as they are watched, and
-// watches the new ones.
+// watches the new ones. Nobody is answered for want of coins before the chain has
+// told of all of them.
 func (w *Wallet) derive(a *account, fx *step.Effects) error {
+	return w.deriveSince(a, a.since, false, fx)
+}
+
+// deriveMore is derive after an address was handed out. If the chain has told of
+// all that was watched, what lies beyond was never used, and needs no look at old
+// blocks.
+func (w *Wallet) deriveMore(a *account, fx *step.Effects) error {
+	if a.silent > 0 {
+		return w.derive(a, fx)
+	}
+	return w.deriveSince(a, max(a.since, w.tip-deepest), true, fx)
+}
+
+// deepest is a reorganisation that nobody has seen the like of.
+const deepest = 144
+
+func (w *Wallet) deriveSince(a *account, since int32, unused bool, fx *step.Effects) error {
 	for branch, ahead := range [2]uint32{w.o.Gap, changeAhead} {
 		for until := max(a.next[branch], a.used[branch]) + max(ahead, w.o.Ahead); uint32(len(a.list[branch])) < until; {
 			index := uint32(len(a.list[branch]))
@@ -215,26 +233,28 @@ func (w *Wallet) derive(a *account, fx *step.Effects) error {
 			if err != nil {
 				return err
 			}
-			s := &script{account: a, Script: d, branch: uint32(branch), index: index}
+			s := &script{account: a, Script: d, branch: uint32(branch), index: index, told: unused}
 			a.list[branch] = append(a.list[branch], s)
 			w.scripts[string(d.Script)] = s
-			a.silent++
+			if !unused {
+				a.silent++
+			}
 			if fx != nil {
-				w.watch(s, fx)
+				w.watch(s, since, fx)
 			}
 		}
 	}
 	return nil
 }
 
-func (w *Wallet) watch(s *script, fx *step.Effects) {
-	w.send(watch.Chain, watch.Script{Script: s.Script.Script, Since: s.account.since, Prove: true}, fx)
+func (w *Wallet) watch(s *script, since int32, fx *step.Effects) {
+	w.send(watch.Chain, watch.Script{Script: s.Script.Script, Since: since, Prove: true}, fx)
 }
 
 func (w *Wallet) watchAll(a *account, fx *step.Effects) {
 	for branch := range a.list {
 		for _, s := range a.list[branch] {
-			w.watch(s, fx)
+			w.watch(s, a.since, fx)
 		}
 	}
 }
@@ -299,7 +319,7 @@ func (w *Wallet) fresh(a *account, fx *step.Effects) (Address, error) {
 	}
 	a.next[receive]++
 	w.dirty[a.name] = true
-	return Address{Account: a.name, Index: index, Script: s.Script.Script, Text: text}, w.derive(a, fx)
+	return Address{Account: a.name, Index: index, Script: s.Script.Script, Text: text}, w.deriveMore(a, fx)
 }
 
 // revoke takes effect at once.

@@ -28,6 +28,7 @@ type chain struct {
 	minted  map[wire.OutPoint]*wire.TxOut // what nobody had to have
 	minting uint32
 	forks   uint32
+	ids     map[*wire.MsgTx]chainhash.Hash
 }
 
 type block struct {
@@ -36,7 +37,17 @@ type block struct {
 }
 
 func newChain() *chain {
-	return &chain{blocks: []*block{{header: regtest.GenesisBlock.Header, txs: regtest.GenesisBlock.Transactions}}, minted: map[wire.OutPoint]*wire.TxOut{}}
+	return &chain{blocks: []*block{{header: regtest.GenesisBlock.Header, txs: regtest.GenesisBlock.Transactions}}, minted: map[wire.OutPoint]*wire.TxOut{}, ids: map[*wire.MsgTx]chainhash.Hash{}}
+}
+
+// id is a transaction's, worked out once.
+func (c *chain) id(t *wire.MsgTx) chainhash.Hash {
+	id, ok := c.ids[t]
+	if !ok {
+		id = t.TxHash()
+		c.ids[t] = id
+	}
+	return id
 }
 
 func (c *chain) tip() int32 { return int32(len(c.blocks) - 1) }
@@ -59,7 +70,7 @@ func (c *chain) output(p wire.OutPoint) *wire.TxOut {
 		return out
 	}
 	for _, t := range c.all() {
-		if t.TxHash() == p.Hash && int(p.Index) < len(t.TxOut) {
+		if c.id(t) == p.Hash && int(p.Index) < len(t.TxOut) {
 			return t.TxOut[p.Index]
 		}
 	}
@@ -95,8 +106,8 @@ func (c *chain) fee(t *wire.MsgTx) (fee int64, err error) {
 
 // publish takes a transaction into the mempool as a node would.
 func (c *chain) publish(t *wire.MsgTx) error {
-	id := t.TxHash()
-	if slices.ContainsFunc(c.all(), func(x *wire.MsgTx) bool { return x.TxHash() == id }) {
+	id := c.id(t)
+	if slices.ContainsFunc(c.all(), func(x *wire.MsgTx) bool { return c.id(x) == id }) {
 		return nil
 	}
 	fee, err := c.fee(t)
@@ -114,8 +125,8 @@ func (c *chain) publish(t *wire.MsgTx) error {
 			return fmt.Errorf("%v is spent", in.PreviousOutPoint)
 		}
 		for _, x := range c.mempool {
-			if spends(x, in.PreviousOutPoint) && !old[x.TxHash()] {
-				old[x.TxHash()] = true
+			if spends(x, in.PreviousOutPoint) && !old[c.id(x)] {
+				old[c.id(x)] = true
 				f, _ := c.fee(x)
 				oldFee += f
 			}
@@ -140,7 +151,7 @@ func (c *chain) publish(t *wire.MsgTx) error {
 			return errors.New("dust")
 		}
 	}
-	c.mempool = slices.DeleteFunc(c.mempool, func(x *wire.MsgTx) bool { return old[x.TxHash()] })
+	c.mempool = slices.DeleteFunc(c.mempool, func(x *wire.MsgTx) bool { return old[c.id(x)] })
 	c.mempool = append(c.mempool, t)
 	return nil
 }
@@ -168,7 +179,7 @@ func (c *chain) add(txs []*wire.MsgTx) {
 	b := &block{txs: append([]*wire.MsgTx{reward}, txs...)}
 	var ids []chainhash.Hash
 	for _, t := range b.txs {
-		ids = append(ids, t.TxHash())
+		ids = append(ids, c.id(t))
 	}
 	root, err := merkle.Root(ids)
 	if err != nil {
@@ -199,7 +210,7 @@ func (c *chain) status(p wire.OutPoint) watch.Status {
 	s := watch.Status{Point: p, Tip: c.tip()}
 	for h, b := range c.blocks {
 		for i, t := range b.txs {
-			if t.TxHash() == p.Hash {
+			if c.id(t) == p.Hash {
 				s.Depth, s.Index, s.Value = c.tip()-int32(h)+1, int32(i), t.TxOut[p.Index].Value
 			}
 			if spends(t, p) {
@@ -214,7 +225,7 @@ func (c *chain) coins(script []byte, prove bool) watch.Coins {
 	out := watch.Coins{Script: script, Tip: c.tip()}
 	all := c.all()
 	see := func(t *wire.MsgTx, depth int32, proof *merkle.Proof) {
-		id := t.TxHash()
+		id := c.id(t)
 		for i, o := range t.TxOut {
 			p := wire.OutPoint{Hash: id, Index: uint32(i)}
 			if !bytes.Equal(o.PkScript, script) || slices.ContainsFunc(all, func(x *wire.MsgTx) bool { return spends(x, p) }) {
@@ -226,7 +237,7 @@ func (c *chain) coins(script []byte, prove bool) watch.Coins {
 	for h, b := range c.blocks {
 		var ids []chainhash.Hash
 		for _, t := range b.txs {
-			ids = append(ids, t.TxHash())
+			ids = append(ids, c.id(t))
 		}
 		for i, t := range b.txs {
 			proof := (*merkle.Proof)(nil)

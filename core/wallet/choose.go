@@ -100,7 +100,7 @@ func (w *Wallet) gather(group []*account, fx *step.Effects) {
 		a := w.accounts[m.account]
 		a.next[change]++
 		w.dirty[a.name] = true
-		_ = w.derive(a, fx)
+		_ = w.deriveMore(a, fx)
 		a.open++
 		for _, o := range m.orders {
 			w.dequeue(o)

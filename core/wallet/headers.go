@@ -156,6 +156,14 @@ func (w *Wallet) relayHeaders(from string, m consent.AskHeaders, fx *step.Effect
 	w.send(watch.Chain, watch.HeadersAfter{To: from, Locator: m.Locator}, fx)
 }
 
+// showTip sends a signer the last headers, unasked. If they follow nothing that
+// it has, it asks for more.
+func (w *Wallet) showTip(signer string, fx *step.Effects) {
+	if last := w.tail.from(max(w.tail.base, w.tail.tip()-deepest), deepest+1); len(last) > 0 {
+		w.send(signer, consent.Headers{Headers: last}, fx)
+	}
+}
+
 func (w *Wallet) forward(m watch.Headers, fx *step.Effects) {
 	if len(m.Headers) > 0 {
 		w.send(m.To, consent.Headers{Headers: m.Headers[:min(len(m.Headers), consent.MaxHeaders)]}, fx)

@@ -47,7 +47,11 @@ func (o *order) proof() []byte {
 }
 
 func commonProof(t *wire.MsgTx, b *batch, headers []wire.BlockHeader) []byte {
-	out := codec.AppendBytes(nil, tx.Bytes(t))
+	bare := t.Copy()
+	for _, in := range bare.TxIn {
+		in.Witness = nil // the transaction's ID does not cover it: anybody could bend it
+	}
+	out := codec.AppendBytes(nil, tx.Bytes(bare))
 	if len(headers) == 0 || b.merkle == nil {
 		return append(out, 0)
 	}
@@ -85,6 +89,8 @@ type Proven struct {
 	Depth  int32
 	Height int32 // as the proof says; the headers do not show it
 	Block  chainhash.Hash
+	// Headers are the hashes of the headers, that of Block first.
+	Headers []chainhash.Hash
 	// Work is how many hashes the headers have cost on average: what a forger
 	// would have to spend.
 	Work *big.Int
@@ -133,6 +139,7 @@ func Verify(e receipt.Entry, script []byte, depth int32, p *chaincfg.Params, pro
 		}
 		target := target(h.Bits)
 		hash := h.BlockHash()
+		got.Headers = append(got.Headers, hash)
 		switch {
 		case target.Sign() <= 0 || target.Cmp(p.PowLimit) > 0:
 			return forged("header %d names a target that %s does not have", i, p.Name)
@@ -169,7 +176,9 @@ func readProof(proof []byte) (got Proven, branch merkle.Branch, headers []wire.B
 		return got, branch, nil, fmt.Errorf("proof: %w", err)
 	}
 	got.Depth = int32(len(headers))
-	got.Tx, err = tx.Parse(raw)
+	if got.Tx, err = tx.Parse(raw); err == nil && got.Tx.HasWitness() {
+		err = fmt.Errorf("%w: it shows witnesses, which nothing in it proves", ErrForged)
+	}
 	return got, branch, headers, err
 }
 

@@ -23,6 +23,9 @@ func (w *Wallet) refused(from string, m consent.Refusal, fx *step.Effects) {
 	tooMuch := m.Reason == consent.ReasonPerDay && len(orders) > 1 && b.complete() == nil
 	old := len(orders) > 0 && orders[0].at+GiveUp < w.now
 	if m.Reason.Passes() && !tooMuch && !old {
+		if m.Reason == consent.ReasonLockTime || m.Reason == consent.ReasonDepth {
+			w.showTip(from, fx) // its headers may end too early
+		}
 		return
 	}
 	if m.Reason == consent.ReasonReplacement && !s.replaces.IsZero() && b.complete() == nil {

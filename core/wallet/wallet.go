@@ -64,7 +64,7 @@ const (
 	MaxVersions = 16
 	// MaxPrevious bounds the transactions that spent coins come from, in bytes
 	// for one proposal: it has to fit a BOLT 8 message.
-	MaxPrevious = 48_000
+	MaxPrevious = 40_000
 	// MaxCoins bounds the coins of one account that are looked at; the rest waits
 	// until some are spent.
 	MaxCoins = 4096

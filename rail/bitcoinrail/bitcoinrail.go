@@ -222,6 +222,11 @@ func start(ctx context.Context, m *engine.Machine, s settings) error {
 
 // startWallet puts the wallet into the machine, which has public keys only.
 func startWallet(ctx context.Context, m *engine.Machine, s settings) error {
+	_, tip, err := m.Chain.Tip(ctx)
+	if err != nil && !errors.Is(err, chain.ErrSyncing) {
+		return err
+	}
+	s.wallet.Base = tip // proofs need headers from now on
 	w, err := wallet.Load(m.DB, s.wallet)
 	if err != nil {
 		return err

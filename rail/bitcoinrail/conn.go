@@ -22,6 +22,7 @@ import (
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/wallet"
 	"coinop.dev/engine"
+	"coinop.dev/world/chain"
 	"coinop.dev/world/drive"
 )
 
@@ -287,38 +288,58 @@ func (c *conn) door(from keys.Public, msg message.Message) bool {
 	return took
 }
 
-// Verify checks a receipt of this rail offline.
-func (c *conn) Verify(r coinop.Receipt) error { return Verify(r, c.params, c.wallet.Depth) }
+// Verify checks a receipt of this rail offline, and then that its headers are
+// those of the best chain, where this machine sees them.
+func (c *conn) Verify(r coinop.Receipt) error {
+	got, err := prove(r, c.params, c.wallet.Depth)
+	if err != nil || c.m.Chain == nil {
+		return err
+	}
+	for i, hash := range got.Headers {
+		h, err := chain.HeaderAt(context.Background(), c.m.Chain, got.Height+int32(i))
+		if err != nil {
+			return nil // it is older than what the machine keeps, or the chain is still being fetched
+		}
+		if h.BlockHash() != hash {
+			return fmt.Errorf("receipt of order %v: block %v is not in the best chain at height %d", r.Order, hash, got.Height+int32(i))
+		}
+	}
+	return nil
+}
 
-// Verify checks that an output pays the order's amount to its payee, and that its
+// Verify checks a receipt offline.
+func Verify(r coinop.Receipt, p *chaincfg.Params, depth int32) error {
+	_, err := prove(r, p, depth)
+	return err
+}
+
+// prove checks that an output pays the order's amount to its payee, and that its
 // transaction is in a block under so many headers with their work. Whether their
 // chain is the best one is for who follows it to say.
-func Verify(r coinop.Receipt, p *chaincfg.Params, depth int32) error {
+func prove(r coinop.Receipt, p *chaincfg.Params, depth int32) (got wallet.Proven, err error) {
 	d := codec.NewReader(r.Proof)
 	bill := d.String(maxBill, "bill")
 	var word keys.Signature
 	d.Fill(word[:])
 	if d.Err() != nil {
-		return fmt.Errorf("receipt of order %v: %w", r.Order, d.Err())
+		return got, fmt.Errorf("receipt of order %v: %w", r.Order, d.Err())
 	}
 	var script []byte
-	var err error
 	if name, named := strings.CutPrefix(r.To, Scheme+"://"); named {
 		name, _, _ = strings.Cut(name, "?")
 		node, _, err := engine.Address(name)
 		if err != nil {
-			return err
+			return got, err
 		}
 		if !billing.Verify(node, r.Order, r.Amount, sha256.Sum256([]byte(bill)), word) {
-			return fmt.Errorf("receipt of order %v: the payee has not said that %.80q pays it", r.Order, bill)
+			return got, fmt.Errorf("receipt of order %v: the payee has not said that %.80q pays it", r.Order, bill)
 		}
 		script, err = billed(bill, r.Amount, p)
 		if err != nil {
-			return err
+			return got, err
 		}
 	} else if script, err = descriptor.ParseAddress(strings.TrimPrefix(r.To, Scheme+":"), p); err != nil {
-		return err
+		return got, err
 	}
-	_, err = wallet.Verify(receipt.Entry{Order: r.Order, Amount: r.Amount}, script, depth, p, r.Proof[len(r.Proof)-d.Len():])
-	return err
+	return wallet.Verify(receipt.Entry{Order: r.Order, Amount: r.Amount}, script, depth, p, r.Proof[len(r.Proof)-d.Len():])
 }

@@ -83,7 +83,7 @@ func HeadersAfter(ctx context.Context, s Source, ask watch.HeadersAfter) (watch.
 	}
 	var back []wire.BlockHeader // from the tip down
 	for height := tip; height > 0 && len(back) < maxBack; height-- {
-		h, err := headerAt(ctx, s, height)
+		h, err := HeaderAt(ctx, s, height)
 		if errors.Is(err, ErrNoBlock) {
 			break
 		}
@@ -102,7 +102,8 @@ func HeadersAfter(ctx context.Context, s Source, ask watch.HeadersAfter) (watch.
 	return answer, nil
 }
 
-func headerAt(ctx context.Context, s Source, height int32) (wire.BlockHeader, error) {
+// HeaderAt is the header of the best chain at a height.
+func HeaderAt(ctx context.Context, s Source, height int32) (wire.BlockHeader, error) {
 	switch s := s.(type) {
 	case Headerer:
 		return s.Header(ctx, height)

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package lightclient
+
+func usage() Answer { return Answer{} }
