@@ -10,7 +10,9 @@ import (
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
 	"coinop.dev"
+	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/consent"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -39,25 +41,33 @@ type EndOptions struct {
 type End struct {
 	o       EndOptions
 	account string // once it is claimed
-	orders  map[coinop.OrderID]*Pay
+	orders  map[coinop.OrderID]*errand
 	linked  bool
 	asked   []string // who waits for a Look
 	refused string   // what the gateway said last
 }
 
+// An errand is an order that the gateway has been told. Once the device's own
+// signer has consented to a transaction that pays it, the gateway can publish that
+// at any time, and its word that the order has failed is worth nothing.
+type errand struct {
+	Pay
+	consented bool
+}
+
 // LoadEnd reads a device's end back, or makes a new one.
 func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
-	e := &End{o: o, orders: map[coinop.OrderID]*Pay{}}
+	e := &End{o: o, orders: map[coinop.OrderID]*errand{}}
 	raw, err := db.Get(claimedKey)
 	if err != nil {
 		return nil, err
 	}
 	e.account = string(raw)
 	scan := db.Scan(errandsKey, func(key string, value []byte) bool {
-		p := &Pay{Account: e.account}
+		p := &errand{Pay: Pay{Account: e.account}}
 		id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, errandsKey))
 		r := codec.NewReader(value)
-		p.Order, p.Script, p.Amount = id, append([]byte(nil), r.Bytes(MaxScript, "script")...), r.Amount()
+		p.Order, p.Script, p.Amount, p.consented = id, append([]byte(nil), r.Bytes(MaxScript, "script")...), r.Amount(), readBool(r)
 		if err = r.Close(); err == nil && !ok {
 			err = fmt.Errorf("record %s is of no order", key)
 		}
@@ -70,9 +80,10 @@ func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
 	return e, err
 }
 
-func (p *Pay) errand() step.Record {
+func (p *errand) record() step.Record {
 	b := codec.AppendBytes(nil, p.Script)
-	return step.Record{Key: errandsKey + p.Order.Key(), Value: codec.AppendUint(b, p.Amount)}
+	b = codec.AppendUint(b, p.Amount)
+	return step.Record{Key: errandsKey + p.Order.Key(), Value: appendBool(b, p.consented)}
 }
 
 // Known reports whether an order was told to the gateway and is not answered.
@@ -99,8 +110,11 @@ func (e *End) Step(in step.Input) (fx step.Effects) {
 		case step.Rang:
 			e.resend(&fx)
 		case step.Recv:
-			if ev.From == e.o.Gateway {
+			switch ev.From {
+			case e.o.Gateway:
 				e.heard(ev.Msg, &fx)
+			case consent.Core:
+				e.consented(ev.Msg, &fx)
 			}
 		}
 	}
@@ -125,13 +139,13 @@ func (e *End) pay(p Pay, fx *step.Effects) {
 			return
 		}
 		p.Account = e.account
-		e.orders[p.Order] = &p
-		fx.Put = append(fx.Put, p.errand())
+		e.orders[p.Order] = &errand{Pay: p}
+		fx.Put = append(fx.Put, e.orders[p.Order].record())
 	}
 	e.tell(e.orders[p.Order], fx)
 }
 
-func (e *End) tell(p *Pay, fx *step.Effects) {
+func (e *End) tell(p *errand, fx *step.Effects) {
 	if e.account != "" {
 		fx.Send = append(fx.Send, step.Packet{To: e.o.Gateway, Msg: Order{ID: p.Order, Account: e.account, Script: p.Script, Amount: p.Amount, Rate: p.Rate}})
 	}
@@ -161,7 +175,7 @@ func (e *End) heard(msg any, fx *step.Effects) {
 		e.refused = m.Why
 		e.answerLooks(nil, &coinop.Error{Kind: coinop.Refused, Op: "ask the gateway", Err: fmt.Errorf("it says %.200q", m.Why)}, fx)
 	case Shown:
-		e.answerLooks(m, nil, fx)
+		e.answerLooks(m, e.mine(m), fx)
 	case Settled:
 		p := e.orders[m.ID]
 		if p == nil {
@@ -173,7 +187,9 @@ func (e *End) heard(msg any, fx *step.Effects) {
 		}
 		e.done(p, step.Outcome{ID: p.Order.Key(), Value: Paid{Order: p.Order, Amount: p.Amount, proof: m.Proof}}, fx)
 	case Failed:
-		if p := e.orders[m.ID]; p != nil {
+		if p := e.orders[m.ID]; p != nil && p.consented {
+			e.refused = "order " + m.ID.String() + " has the signer's consent and may still be paid: " + m.Why
+		} else if p != nil {
 			kind := m.Kind
 			if kind != coinop.Invalid {
 				kind = coinop.Unpaid
@@ -183,7 +199,45 @@ func (e *End) heard(msg any, fx *step.Effects) {
 	}
 }
 
-func (e *End) done(p *Pay, o step.Outcome, fx *step.Effects) {
+// consented notes which orders the signer of this machine has consented to.
+func (e *End) consented(msg any, fx *step.Effects) {
+	o, ok := msg.(step.Outcome)
+	if !ok {
+		return
+	}
+	given, ok := o.Value.(consent.Given)
+	if !ok {
+		return
+	}
+	for _, paid := range given.Orders {
+		if p := e.orders[paid.ID]; p != nil && !p.consented {
+			p.consented = true
+			fx.Put = append(fx.Put, p.record())
+		}
+	}
+}
+
+// mine tells why an address that the gateway shows is not one of the account's.
+func (e *End) mine(m Shown) error {
+	if m.Address == "" {
+		return nil
+	}
+	d, err := descriptor.Parse(e.o.Descriptor, e.o.Params)
+	if err != nil {
+		return err
+	}
+	s, err := d.At(0, m.Index)
+	if err != nil {
+		return err
+	}
+	ours, err := descriptor.Address(s.Script, e.o.Params)
+	if err == nil && ours != m.Address {
+		err = fmt.Errorf("%w: it shows %s as address %d of the account, which is %s", ErrForged, m.Address, m.Index, ours)
+	}
+	return err
+}
+
+func (e *End) done(p *errand, o step.Outcome, fx *step.Effects) {
 	delete(e.orders, p.Order)
 	fx.Put = append(fx.Put, step.Record{Key: errandsKey + p.Order.Key()})
 	fx.Done = append(fx.Done, o)
@@ -209,7 +263,7 @@ func (e *End) Summary() EndSummary {
 	return EndSummary{e.account, e.linked, len(e.orders), e.refused}
 }
 
-func sortedOrders(m map[coinop.OrderID]*Pay) []coinop.OrderID {
+func sortedOrders(m map[coinop.OrderID]*errand) []coinop.OrderID {
 	return slices.SortedFunc(maps.Keys(m), func(a, b coinop.OrderID) int { return bytes.Compare(a[:], b[:]) })
 }
 

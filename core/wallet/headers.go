@@ -150,10 +150,10 @@ func (w *Wallet) relayHeaders(from string, m consent.AskHeaders, fx *step.Effect
 		if some := w.tail.from(m.At, consent.MaxHeaders); len(some) > 0 {
 			w.send(from, consent.Headers{From: m.At, Headers: some}, fx)
 			w.proposeNow(from, fx)
+			return
 		}
-		return
 	}
-	w.send(watch.Chain, watch.HeadersAfter{To: from, Locator: m.Locator}, fx)
+	w.send(watch.Chain, watch.HeadersAfter{To: from, Locator: m.Locator, At: m.At}, fx)
 }
 
 // showTip sends a signer the last headers, unasked. If they follow nothing that
@@ -166,7 +166,7 @@ func (w *Wallet) showTip(signer string, fx *step.Effects) {
 
 func (w *Wallet) forward(m watch.Headers, fx *step.Effects) {
 	if len(m.Headers) > 0 {
-		w.send(m.To, consent.Headers{Headers: m.Headers[:min(len(m.Headers), consent.MaxHeaders)]}, fx)
+		w.send(m.To, consent.Headers{From: m.At, Headers: m.Headers[:min(len(m.Headers), consent.MaxHeaders)]}, fx)
 		w.proposeNow(m.To, fx) // it may have waited for them
 	}
 }

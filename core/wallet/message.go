@@ -89,7 +89,8 @@ type Shown struct {
 	Account                      string
 	Tip                          int32
 	Confirmed, Waiting, Reserved int64
-	Address                      string // the new one, if it was asked for
+	Index                        uint32 // of the new address, on the receiving branch
+	Address                      string // the new one, if it was asked for; the device makes it itself and compares
 }
 
 func (Order) Core() string   { return Name }
@@ -150,6 +151,7 @@ func (m Shown) Append(b []byte) []byte {
 	for _, n := range []int64{m.Confirmed, m.Waiting, m.Reserved} {
 		b = codec.AppendUint(b, n)
 	}
+	b = codec.AppendUint(b, m.Index)
 	return codec.AppendBytes(b, m.Address)
 }
 
@@ -189,6 +191,7 @@ func Decode(b []byte) (Message, error) {
 	case typeShown:
 		s := Shown{Account: r.String(maxName, "account"), Tip: r.Height()}
 		s.Confirmed, s.Waiting, s.Reserved = readSats(r), readSats(r), readSats(r)
+		s.Index = uint32(r.Uint(maxIndex, "index"))
 		s.Address = r.String(maxAddress, "address")
 		m = s
 	default:

@@ -214,7 +214,7 @@ func (w *Wallet) look(from string, m Look, fx *step.Effects) {
 		return
 	}
 	v := w.view(a)
-	w.send(from, Shown{Account: a.name, Tip: w.tip, Confirmed: v.Confirmed, Waiting: v.Waiting, Reserved: v.Reserved, Address: at.Text}, fx)
+	w.send(from, Shown{Account: a.name, Tip: w.tip, Confirmed: v.Confirmed, Waiting: v.Waiting, Reserved: v.Reserved, Index: at.Index, Address: at.Text}, fx)
 }
 
 // forget drops the oldest answered orders beyond KeepOrders, and with the last

@@ -204,11 +204,15 @@ func start(ctx context.Context, m *engine.Machine, s settings) error {
 	if err != nil {
 		return err
 	}
+	if s.addr != "" {
+		// The end hears what the signer consents to.
+		if err := m.Host.Add(ctx, consent.Core, signer, wallet.Name); err != nil {
+			return err
+		}
+		return startEnd(ctx, m, s, account)
+	}
 	if err := m.Host.Add(ctx, consent.Core, signer); err != nil {
 		return err
-	}
-	if s.addr != "" {
-		return startEnd(ctx, m, s, account)
 	}
 	if err := startWallet(ctx, m, s); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
+	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/watch"
 )
@@ -66,40 +67,70 @@ func proveByBlock(ctx context.Context, s Blocker, id chainhash.Hash, height int3
 // MaxHeaders bounds an answer of HeadersAfter.
 const MaxHeaders = 2000
 
-// maxBack is how far HeadersAfter goes back to find what the asker has.
+// maxBack is how far HeadersAfter goes back to find what the asker has, block by
+// block, in a source that does not know where a hash is.
 const maxBack = 50_000
+
+// A Heighter is a source that knows at which height a block of the best chain is.
+// It need not know all of them.
+type Heighter interface {
+	Height(ctx context.Context, hash chainhash.Hash) (height int32, known bool, err error)
+}
 
 // HeadersAfter lists the headers that follow the first hash of a locator that is
 // in the best chain; if none is, those from the first the source has.
 func HeadersAfter(ctx context.Context, s Source, ask watch.HeadersAfter) (watch.Headers, error) {
-	known := make(map[chainhash.Hash]bool, len(ask.Locator))
-	for _, hash := range ask.Locator {
-		known[hash] = true
-	}
-	answer := watch.Headers{To: ask.To}
+	answer := watch.Headers{To: ask.To, At: ask.At, From: ask.At}
 	tip, _, err := s.Tip(ctx)
 	if err != nil {
 		return answer, err
 	}
-	var back []wire.BlockHeader // from the tip down
-	for height := tip; height > 0 && len(back) < maxBack; height-- {
+	last := tip
+	if ask.At > 0 {
+		last = min(tip, (ask.At+header.Interval-1)/header.Interval*header.Interval)
+	} else if answer.From, err = following(ctx, s, ask.Locator, tip); err != nil {
+		return answer, err
+	}
+	for height := answer.From; height <= last && len(answer.Headers) < MaxHeaders; height++ {
 		h, err := HeaderAt(ctx, s, height)
+		if err != nil {
+			return answer, err
+		}
+		answer.Headers = append(answer.Headers, h)
+	}
+	return answer, nil
+}
+
+// following is the height above the first hash of a locator that is in the best
+// chain.
+func following(ctx context.Context, s Source, locator []chainhash.Hash, tip int32) (int32, error) {
+	if h, ok := s.(Heighter); ok {
+		for _, hash := range locator {
+			if height, known, err := h.Height(ctx, hash); err != nil || known {
+				return height + 1, err
+			}
+		}
+		return 1, nil
+	}
+	known := make(map[chainhash.Hash]bool, len(locator))
+	for _, hash := range locator {
+		known[hash] = true
+	}
+	height := tip + 1
+	for height > max(1, tip-maxBack) {
+		h, err := HeaderAt(ctx, s, height-1)
 		if errors.Is(err, ErrNoBlock) {
 			break
 		}
 		if err != nil {
-			return answer, err
+			return 0, err
 		}
-		back = append(back, h)
-		if known[h.PrevBlock] {
+		if known[h.BlockHash()] {
 			break
 		}
+		height--
 	}
-	answer.From = tip - int32(len(back)) + 1
-	for i := len(back) - 1; i >= 0 && len(answer.Headers) < MaxHeaders; i-- {
-		answer.Headers = append(answer.Headers, back[i])
-	}
-	return answer, nil
+	return height, nil
 }
 
 // HeaderAt is the header of the best chain at a height.

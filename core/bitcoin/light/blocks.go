@@ -8,6 +8,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
+	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/step"
 )
@@ -27,6 +28,7 @@ var (
 // a caller.
 type wanted struct {
 	height int32 // as the caller gave it
+	at     int32 // its height
 	hash   chainhash.Hash
 	known  bool // hash is
 	peer   string
@@ -40,12 +42,12 @@ func (c *Client) want(height int32) {
 		c.give(0, c.o.Params.GenesisBlock, nil)
 	case height > tip:
 		c.give(height, nil, ErrAbove)
-	case height < 0 || height < c.o.Birthday/1000*1000 && height < c.chain.Base():
+	case height < 0 || height < (c.o.Birthday-1)/header.Interval*header.Interval && height < c.chain.Base():
 		c.give(height, nil, ErrOlder)
 	case len(c.wanted) >= MaxWanted:
 		c.give(height, nil, ErrBusy)
 	default:
-		c.wanted = append(c.wanted, &wanted{height: height})
+		c.wanted = append(c.wanted, &wanted{height: height, at: height})
 	}
 }
 
@@ -54,38 +56,52 @@ func (c *Client) give(height int32, b *wire.MsgBlock, err error) {
 }
 
 // need fetches a block for ourselves.
-func (c *Client) need(hash chainhash.Hash) {
+func (c *Client) need(hash chainhash.Hash, height int32) {
 	if !slices.ContainsFunc(c.wanted, func(w *wanted) bool { return w.height == 0 && w.hash == hash }) {
-		c.wanted = append(c.wanted, &wanted{hash: hash, known: true})
+		c.wanted = append(c.wanted, &wanted{at: height, hash: hash, known: true})
 	}
+}
+
+// unneed no longer wants the blocks of a range that is given up.
+func (c *Client) unneed() {
+	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool {
+		return w.height == 0 && (c.dispute == nil || w.hash != c.dispute.hash)
+	})
 }
 
 // fetchWanted asks idle peers for the blocks that nobody was asked for.
 func (c *Client) fetchWanted() {
-	for {
-		var open []*wanted
+	tip, _ := c.chain.Tip()
+	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool {
+		if w.at > tip {
+			c.give(w.height, nil, ErrAbove) // the chain got shorter
+			return true
+		}
+		return false
+	})
+	for _, w := range c.wanted {
+		if !w.known {
+			w.hash, w.known = c.hashOf(w.height, false)
+		}
+	}
+	for _, p := range c.sorted() {
+		if p.request != nil {
+			continue
+		}
+		ask, r := &wire.MsgGetData{}, request{kind: forBlocks}
 		for _, w := range c.wanted {
-			if !w.known {
-				w.hash, w.known = c.hashAt(w.height)
+			if !w.known || w.peer != "" || !p.has(w.at) || len(r.blocks) == MaxAtOnce {
+				continue
 			}
-			if w.known && w.peer == "" && len(open) < MaxAtOnce {
-				open = append(open, w)
-			}
-		}
-		p := c.idle()
-		if p == nil || len(open) == 0 {
-			return
-		}
-		ask := wire.NewMsgGetData()
-		r := request{kind: forBlocks}
-		for _, w := range open {
 			w.peer = p.name
 			if !slices.Contains(r.blocks, w.hash) {
 				r.blocks = append(r.blocks, w.hash)
 				ask.InvList = append(ask.InvList, wire.NewInvVect(wire.InvTypeWitnessBlock, &w.hash))
 			}
 		}
-		c.ask(p, r, ask)
+		if len(r.blocks) > 0 {
+			c.ask(p, r, ask)
+		}
 	}
 }
 
@@ -93,7 +109,7 @@ func (c *Client) fetchWanted() {
 // know, and its transactions those of the header.
 func (c *Client) block(p *peer, b *wire.MsgBlock) {
 	hash := b.BlockHash()
-	if !p.answered(forBlocks, c.now) || !slices.Contains(p.request.blocks, hash) {
+	if p.request == nil || !slices.Contains(p.request.blocks, hash) || !p.answered(forBlocks, c.now) {
 		return
 	}
 	if err := merkle.CheckBlock(b); err != nil {
@@ -113,10 +129,8 @@ func (c *Client) block(p *peer, b *wire.MsgBlock) {
 		}
 		return true
 	})
-	if d := c.dispute; d != nil {
-		if at, ok := c.hashAt(d.height); ok && at == hash {
-			d.block = b
-		}
+	if d := c.dispute; d != nil && d.hash == hash {
+		d.block = b
 	}
 	if c.scan != nil {
 		for i := range c.scan.hits {
@@ -143,6 +157,9 @@ func (c *Client) notFound(p *peer, msg *wire.MsgNotFound) {
 		case wire.InvTypeTx:
 			c.unknown(p, iv.Hash)
 		case wire.InvTypeBlock, wire.InvTypeFilteredBlock:
+			if p.request != nil && p.request.kind == forBloom && c.left(p, iv.Hash) {
+				return
+			}
 			if p.request != nil && slices.Contains(p.request.blocks, iv.Hash) {
 				c.drop(p.name, false, "it has not block %v, which is of its chain", iv.Hash)
 				return

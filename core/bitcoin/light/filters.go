@@ -12,10 +12,6 @@ import (
 	"coinop.dev/core/bitcoin/header"
 )
 
-// MaxSuspect bounds the blocks whose filter was in doubt and that are looked
-// through whole.
-const MaxSuspect = 64
-
 // A filterChain is the filter headers that the peers agree about: one in a
 // thousand for good, and all above the last of those.
 type filterChain struct {
@@ -61,6 +57,23 @@ func (f *filterChain) push(hash chainhash.Hash) {
 	}
 }
 
+// knows is the filter header at a height, if it is one of those that are kept.
+func (f *filterChain) knows(height int32) (chainhash.Hash, bool) {
+	switch {
+	case height < 0 || height > f.tip():
+		return chainhash.Hash{}, false
+	case height >= f.base:
+		return f.at(height), true
+	case height%header.Interval == 0:
+		return f.marks[height/header.Interval], true
+	}
+	return chainhash.Hash{}, false
+}
+
+func (f *filterChain) clone() filterChain {
+	return filterChain{marks: slices.Clone(f.marks), base: f.base, recent: slices.Clone(f.recent)}
+}
+
 // cut forgets all above a height.
 func (f *filterChain) cut(height int32) {
 	if n := int(height / header.Interval); n+1 < len(f.marks) {
@@ -83,25 +96,15 @@ type filterHashes struct {
 	list  []chainhash.Hash
 }
 
-// A dispute is about the filter of one block, of which peers have told different
-// hashes.
-type dispute struct {
-	height   int32
-	block    *wire.MsgBlock
-	versions []*version
-}
+// witnesses are the peers on our chain.
+func (c *Client) witnesses() []*peer { return c.witnessesOf(0) }
 
-type version struct {
-	hash  chainhash.Hash
-	peers []string
-	raw   []byte // the filter, once it has come
-}
-
-// witnesses are the peers on our chain, whose word about filters is asked for.
-func (c *Client) witnesses() []*peer {
+// witnessesOf are the peers that have shown to have our chain up to a height,
+// whose word about filters is asked for.
+func (c *Client) witnessesOf(height int32) []*peer {
 	var all []*peer
 	for _, p := range c.sorted() {
-		if p.current && len(p.branch) == 0 {
+		if p.has(height) && p.differs == 0 && c.vetted(p) {
 			all = append(all, p)
 		}
 	}
@@ -111,47 +114,44 @@ func (c *Client) witnesses() []*peer {
 // syncFilters brings the filter headers to the tip: checkpoints first, where
 // there are, then the rest one by one.
 func (c *Client) syncFilters() {
-	for {
-		tip, _ := c.chain.Tip()
-		witnesses := c.witnesses()
-		if len(witnesses) == 0 || c.sync != "" || c.filters.tip() >= tip {
-			return
-		}
+	for c.sync == "" {
 		if c.dispute != nil {
 			if !c.settle() {
 				return
 			}
 			continue
 		}
+		c.hearDoubts()
+		tip, _ := c.chain.Tip()
+		if c.filters.tip() >= tip {
+			return
+		}
+		tip = c.within(tip)
 		last := tip / header.Interval * header.Interval
 		if c.filters.tip() < last && c.filters.tip()%header.Interval == 0 {
-			if waiting, extended := c.agreeOnMarks(witnesses, last); waiting {
+			if waiting, extended := c.agreeOnMarks(last); waiting {
 				return
 			} else if extended {
 				continue
 			}
 		}
-		if !c.agreeOnHashes(witnesses, tip) {
+		if !c.agreeOnHashes(tip) {
 			return
 		}
 	}
 }
 
-// agreeOnMarks compares the peers' checkpoints and takes those that all have. A
-// peer whose list has not our own checkpoints contradicts what others said
-// before.
-func (c *Client) agreeOnMarks(witnesses []*peer, last int32) (waiting, extended bool) {
+// agreeOnMarks compares the peers' checkpoints and takes those that all have.
+func (c *Client) agreeOnMarks(last int32) (waiting, extended bool) {
+	witnesses := c.witnessesOf(last)
 	for _, p := range witnesses {
 		if p.marksFor == last {
 			continue
 		}
 		waiting = true
-		if p.request == nil {
-			stop, _ := c.chain.Hash(last)
-			c.ask(p, request{kind: forMarks, stop: last}, wire.NewMsgGetCFCheckpt(wire.GCSFilterRegular, &stop))
-		}
+		c.askMarks(p, last)
 	}
-	if waiting {
+	if waiting || len(witnesses) == 0 {
 		return true, false
 	}
 	for n := len(c.filters.marks); n <= int(last/header.Interval); n++ {
@@ -161,58 +161,61 @@ func (c *Client) agreeOnMarks(witnesses []*peer, last int32) (waiting, extended 
 		}
 		c.filters.mark(mark)
 		extended = true
+		for _, p := range witnesses {
+			p.vetted = len(c.filters.marks)
+		}
+		if c.resolve() {
+			break
+		}
 	}
 	return false, extended
 }
 
+func (c *Client) askMarks(p *peer, last int32) {
+	if p.request == nil {
+		stop, _ := c.chain.Hash(last)
+		c.ask(p, request{kind: forMarks, stop: last}, wire.NewMsgGetCFCheckpt(wire.GCSFilterRegular, &stop))
+	}
+}
+
+// owes tells whether a peer was asked for this about our block of that hash. An
+// answer about another one is late: it was asked for before a reorganisation.
+func (c *Client) owes(p *peer, kind requestKind, stop chainhash.Hash) bool {
+	if p.request == nil || p.request.kind != kind {
+		return false
+	}
+	hash, ok := c.chain.Hash(p.request.stop)
+	return ok && hash == stop
+}
+
 // marks takes a peer's checkpoints.
 func (c *Client) marks(p *peer, msg *wire.MsgCFCheckpt) {
-	if !p.answered(forMarks, c.now) {
+	if !c.owes(p, forMarks, msg.StopHash) {
 		return
 	}
 	last := p.request.stop
 	p.request = nil
-	hash, ok := c.chain.Hash(last)
-	if !ok || hash != msg.StopHash {
-		return // asked before a reorganisation
-	}
 	if len(msg.FilterHeaders) != int(last/header.Interval) {
 		c.drop(p.name, true, "%d filter checkpoints up to height %d; there are %d", len(msg.FilterHeaders), last, last/header.Interval)
 		return
 	}
-	list := make([]chainhash.Hash, len(msg.FilterHeaders))
+	p.marks, p.marksFor = make([]chainhash.Hash, len(msg.FilterHeaders)), last
 	for i, h := range msg.FilterHeaders {
-		list[i] = *h
+		p.marks[i] = *h
 	}
-	for i, mark := range c.filters.marks[1:] {
-		if i < len(list) && list[i] != mark {
-			c.contradicts(p, int32(i+1)*header.Interval)
-			return
-		}
-	}
-	p.marks, p.marksFor = list, last
-}
-
-// contradicts ends a peer whose filter headers are not those that were agreed
-// about. If nobody is left who has those, they are no longer believed.
-func (c *Client) contradicts(p *peer, height int32) {
-	alone := len(c.witnesses()) == 1
-	c.drop(p.name, false, "its filter header at height %d is not the one that was agreed about", height)
-	if alone {
-		c.filters.reset(c.o.Params)
-		c.lookAgain()
-	}
+	c.vet(p)
 }
 
 // agreeOnHashes compares what the peers say of the filters above the last, and
 // takes what all say. It reports whether there is more to do now.
-func (c *Client) agreeOnHashes(witnesses []*peer, tip int32) bool {
+func (c *Client) agreeOnHashes(tip int32) bool {
 	start, stop := c.filters.tip()+1, tip
 	if tip-start >= wire.MaxCFHeadersPerMsg {
 		stop = (c.filters.tip()/header.Interval + 1) * header.Interval // whose hash is known for good
 	}
 	stopHash, _ := c.chain.Hash(stop)
-	waiting := false
+	witnesses := c.witnessesOf(stop)
+	waiting := len(witnesses) == 0
 	for _, p := range witnesses {
 		if p.hashes != nil && p.hashes.start == start {
 			continue
@@ -225,22 +228,23 @@ func (c *Client) agreeOnHashes(witnesses []*peer, tip int32) bool {
 	if waiting {
 		return false
 	}
-	for i := range witnesses[0].hashes.list {
-		hash := witnesses[0].hashes.list[i]
-		for _, p := range witnesses[1:] {
-			if i >= len(p.hashes.list) {
-				c.clearHashes()
-				return true
-			}
+	defer c.clearHashes()
+	shortest := slices.MinFunc(witnesses, func(p, q *peer) int { return len(p.hashes.list) - len(q.hashes.list) })
+	for i, hash := range shortest.hashes.list {
+		for _, p := range witnesses {
 			if p.hashes.list[i] != hash {
 				c.open(start+int32(i), i, witnesses)
-				c.clearHashes()
 				return true
 			}
 		}
 		c.filters.push(hash)
+		for _, p := range witnesses {
+			p.word, p.vetted = c.filters.tip(), len(c.filters.marks)
+		}
+		if c.resolve() {
+			return true
+		}
 	}
-	c.clearHashes()
 	return true
 }
 
@@ -252,14 +256,17 @@ func (c *Client) clearHashes() {
 
 // hashes takes a peer's filter hashes.
 func (c *Client) hashes(p *peer, msg *wire.MsgCFHeaders) {
-	if !p.answered(forHashes, c.now) {
+	if c.owes(p, forWord, msg.StopHash) {
+		c.wordCame(p, msg)
+		return
+	}
+	if !c.owes(p, forHashes, msg.StopHash) {
 		return
 	}
 	r := *p.request
 	p.request = nil
-	hash, ok := c.chain.Hash(r.stop)
-	if !ok || hash != msg.StopHash || r.start != c.filters.tip()+1 {
-		return // asked before a reorganisation
+	if r.start != c.filters.tip()+1 {
+		return // what was agreed about was cut meanwhile
 	}
 	if n := int(r.stop - r.start + 1); len(msg.FilterHashes) != n {
 		c.drop(p.name, true, "%d filter hashes from height %d; %d were asked for", len(msg.FilterHashes), r.start, n)
@@ -273,9 +280,7 @@ func (c *Client) hashes(p *peer, msg *wire.MsgCFHeaders) {
 	for _, h := range msg.FilterHashes {
 		p.hashes.list = append(p.hashes.list, *h)
 	}
-	if n := len(p.marks); p.marksFor > 0 && int(r.stop/header.Interval) <= n && r.start/header.Interval < r.stop/header.Interval {
-		c.keepsItsWord(p)
-	}
+	c.keepsItsWord(p)
 }
 
 // keepsItsWord checks that a peer's filter hashes lead to its own checkpoint.
@@ -288,127 +293,5 @@ func (c *Client) keepsItsWord(p *peer) {
 			c.drop(p.name, true, "its filters do not lead to its own checkpoint at height %d", height)
 			return
 		}
-	}
-}
-
-// open begins a dispute about the filter at a height.
-func (c *Client) open(height int32, i int, witnesses []*peer) {
-	c.dispute = &dispute{height: height}
-	for _, p := range witnesses {
-		hash := p.hashes.list[i]
-		at := slices.IndexFunc(c.dispute.versions, func(v *version) bool { return v.hash == hash })
-		if at < 0 {
-			at = len(c.dispute.versions)
-			c.dispute.versions = append(c.dispute.versions, &version{hash: hash})
-		}
-		v := c.dispute.versions[at]
-		v.peers = append(v.peers, p.name)
-	}
-}
-
-// settle brings a dispute forward: the block, and the filter in each version,
-// are fetched, and the block tells which cannot be its filter. It reports whether
-// the dispute is over.
-func (c *Client) settle() bool {
-	d := c.dispute
-	hash, ok := c.hashAt(d.height)
-	if !ok {
-		return false // it is read from disk
-	}
-	d.versions = slices.DeleteFunc(d.versions, func(v *version) bool { return len(v.peers) == 0 })
-	if len(d.versions) <= 1 {
-		c.dispute = nil
-		return true
-	}
-	ready := d.block != nil
-	if d.block == nil {
-		c.need(hash)
-	}
-	for _, v := range d.versions {
-		if v.raw != nil {
-			continue
-		}
-		ready = false
-		if p := c.peers[v.peers[0]]; p.request == nil {
-			c.ask(p, request{kind: forVersion, start: d.height, stop: d.height}, wire.NewMsgGetCFilters(wire.GCSFilterRegular, uint32(d.height), &hash))
-		}
-	}
-	if !ready {
-		return false
-	}
-	c.dispute = nil
-	c.judge(d)
-	return true
-}
-
-// judge bans who told a filter that cannot be the block's, as the block proves.
-// If that leaves more than one, those that lack what the block seems to spend are
-// doubted; then the one most peers tell is taken, then the one with most elements,
-// and the block is looked through whole.
-func (c *Client) judge(d *dispute) {
-	var left []*version
-	doubted := map[*version]bool{}
-	for _, v := range d.versions {
-		if lies, how := filter.Disproves(v.raw, d.block); lies {
-			for _, name := range slices.Clone(v.peers) {
-				c.drop(name, true, "its filter of the block at height %d is false: %s", d.height, how)
-			}
-			continue
-		}
-		doubted[v], _ = filter.Contradicts(v.raw, d.block)
-		left = append(left, v)
-	}
-	if len(left) <= 1 {
-		return
-	}
-	slices.SortStableFunc(left, func(a, b *version) int {
-		if doubted[a] != doubted[b] {
-			if doubted[b] {
-				return -1
-			}
-			return 1
-		}
-		if len(a.peers) != len(b.peers) {
-			return len(b.peers) - len(a.peers)
-		}
-		return len(b.raw) - len(a.raw)
-	})
-	if len(c.suspect) == MaxSuspect {
-		c.suspect = c.suspect[1:]
-	}
-	c.suspect = append(c.suspect, d.height)
-	for _, v := range left[1:] {
-		for _, name := range slices.Clone(v.peers) {
-			c.drop(name, false, "its filter of the block at height %d differs from that of %s, and the block does not tell which is true", d.height, left[0].peers[0])
-		}
-	}
-}
-
-// versionCame takes one filter that is disputed.
-func (c *Client) versionCame(p *peer, msg *wire.MsgCFilter) {
-	p.request = nil
-	d := c.dispute
-	if d == nil {
-		return
-	}
-	for _, v := range d.versions {
-		if !slices.Contains(v.peers, p.name) {
-			continue
-		}
-		if hash := filter.Hash(msg.Data); hash != v.hash {
-			c.drop(p.name, true, "the hash of its filter at height %d is %v; before it said %v", d.height, hash, v.hash)
-			return
-		}
-		v.raw = msg.Data
-	}
-}
-
-// gone takes a peer out of the dispute.
-func (c *Client) gone(p *peer) {
-	if c.dispute == nil {
-		return
-	}
-	for _, v := range c.dispute.versions {
-		v.peers = slices.DeleteFunc(v.peers, func(name string) bool { return name == p.name })
 	}
 }

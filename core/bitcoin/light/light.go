@@ -26,6 +26,7 @@ import (
 	"coinop.dev/core/bitcoin/ledger"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/keys"
 	"coinop.dev/core/step"
 )
 
@@ -60,8 +61,9 @@ const (
 	// MaxOrphans bounds the messages in a row whose headers follow nothing of ours.
 	MaxOrphans = 3
 
-	// MaxAtOnce bounds the blocks that are asked for at once, of one peer.
-	MaxAtOnce = 4
+	// MaxAtOnce bounds the blocks that are asked for at once, of one peer. A block
+	// takes some four times its size in memory.
+	MaxAtOnce = 2
 
 	// MaxWanted bounds the blocks that are asked for by callers.
 	MaxWanted = 256
@@ -87,9 +89,11 @@ type Options struct {
 	Birthday int32
 
 	// Bloom makes it ask for blocks by BIP 37 instead of by compact filters. The
-	// tweak is kept with the records; Tweak is used the first time.
+	// filter's tweak and its noise, which is secret, are kept with the records;
+	// Tweak and Noise are used the first time, and must be random.
 	Bloom bool
 	Tweak uint32
+	Noise keys.Secret
 }
 
 // Events, besides step.Recv of a wire.Message from a peer and step.Unlinked.
@@ -140,23 +144,30 @@ type Client struct {
 
 	filters filterChain
 	dispute *dispute
+	doubt   *doubt
 	deep    *rival
 
 	ledger  *ledger.Ledger
 	scripts map[string]*script
-	scanned int32 // all blocks up to here were looked through for all scripts that are done
-	suspect []int32
-	back    *back // scripts that are looked for in older blocks
-	scan    *scan // the range that is looked through now
+	scanned int32   // all blocks up to here were looked through for all scripts that are done
+	suspect []int32 // blocks whose filter may be false, which are looked through whole
+	reread  []int32 // those of them that were looked through before
+	back    *back   // scripts that are looked for in older blocks
+	scan    *scan   // the range that is looked through now
 	query   *filter.Query
 	disk    *interval // hashes that were read
+	finds   int       // transactions found so far
 
-	wanted  []*wanted
-	pending []*publication
-	tweak   uint32
+	wanted    []*wanted
+	oldWanted []int32 // intervals
+	pending   []*publication
+	tweak     uint32
+	bloom     bloomState
 
-	savedMarks int
+	savedMarks []chainhash.Hash
 	savedScan  int32
+	savedTip   chainhash.Hash // of the filter headers
+	unsaved    []*script      // whose record is out of date since Load
 	synced     bool
 	trouble    error // why the last peer was lost
 	failed     error // why it cannot go on
@@ -173,14 +184,19 @@ type peer struct {
 
 	headersAsked step.Time          // when getheaders was sent; 0 if it is answered
 	current      bool               // has told us all the headers it has
+	best         int32              // the height up to which it has shown to have our chain
 	branch       []wire.BlockHeader // of its chain, with less work than ours
-	orphans      int
+	orphans      int                // messages in a row whose headers lead nowhere
 
 	request  *request       // what it was asked for besides headers
 	stale    chainhash.Hash // the last block of an answer that nobody waits for any more
 	marks    []chainhash.Hash
 	marksFor int32 // marks are an answer about this height; 0 if none
 	hashes   *filterHashes
+	vetted   int   // how many of our checkpoints are its own
+	word     int32 // the height up to which its filter headers are ours
+	differs  int32 // a height at which they are not; 0 if none is known
+	bloom    bloomPeer
 }
 
 // A request is what a peer was asked and has not answered in full.
@@ -200,10 +216,12 @@ const (
 	forVersion // one filter that is disputed
 	forBlocks
 	forBloom
+	forWord    // the filter header at the tip
+	forHeaders // that are below the tail
 )
 
 func (k requestKind) String() string {
-	return [...]string{"", "filter checkpoints", "filter headers", "filters", "a disputed filter", "blocks", "filtered blocks"}[k]
+	return [...]string{"", "filter checkpoints", "filter headers", "filters", "a disputed filter", "blocks", "filtered blocks", "the last filter header", "old headers"}[k]
 }
 
 // New returns a client that knows the first block only.
@@ -212,6 +230,7 @@ func New(o Options) *Client {
 		o: o, chain: header.New(o.Params), peers: map[string]*peer{}, scripts: map[string]*script{},
 		query: filter.NewQuery(), scanned: max(0, o.Birthday-1), tweak: o.Tweak,
 	}
+	c.bloom.noise = o.Noise
 	c.ledger = ledger.New(c.scanned)
 	c.filters.reset(o.Params)
 	return c
@@ -235,9 +254,9 @@ func (c *Client) Step(in step.Input) (fx step.Effects) {
 }
 
 // level is what others see change.
-func (c *Client) level() [3]any {
+func (c *Client) level() [4]any {
 	_, hash := c.chain.Tip()
-	return [3]any{hash, c.scanned, c.unfinished()}
+	return [4]any{hash, c.scanned, c.unfinished(), c.finds}
 }
 
 func (c *Client) take(ev any) {
@@ -256,6 +275,8 @@ func (c *Client) take(ev any) {
 		c.publish(ev.Tx)
 	case Want:
 		c.want(ev.Height)
+	case WantHeaders:
+		c.wantHeaders(ev.Interval)
 	case Fetched:
 		c.fetched(ev)
 	case Unreachable:
@@ -282,6 +303,9 @@ func (c *Client) State() (synced bool, err error) {
 	case !c.synced:
 		return false, c.trouble
 	}
+	if _, near := c.chain.Hash(c.scanned); !near {
+		return false, c.trouble // it was without a peer for weeks
+	}
 	return true, nil
 }
 
@@ -292,10 +316,10 @@ func (c *Client) Tip() (height int32, hash chainhash.Hash) {
 }
 
 // Looked tells whether a script is watched and nothing is left to look through
-// for it.
-func (c *Client) Looked(s []byte) bool {
+// for it from a height on.
+func (c *Client) Looked(s []byte, since int32) bool {
 	w := c.scripts[string(s)]
-	return w != nil && w.next == 0
+	return w != nil && w.next == 0 && w.since <= max(since, c.o.Birthday, 1)
 }
 
 // Full tells whether no more scripts can be watched.
@@ -346,7 +370,7 @@ func (c *Client) Summary(now step.Time) Summary {
 		s.Trouble = c.trouble.Error()
 	}
 	if c.o.Bloom {
-		s.Warning = BloomWarning
+		s.Warning = c.bloomWarning()
 	}
 	return s
 }
@@ -379,6 +403,8 @@ func (c *Client) receive(p *peer, msg any) {
 		c.filtered(p, msg)
 	case *wire.MsgTx:
 		c.transaction(p, msg)
+	case *wire.MsgPong:
+		c.pong(p, msg)
 	case *wire.MsgGetData:
 		c.serve(p, msg)
 	case *wire.MsgReject:
@@ -403,7 +429,7 @@ func (c *Client) hello(h Hello) {
 		c.drop(h.Peer, false, "it serves %v; needed is %v", h.Services, need)
 		return
 	}
-	c.peers[h.Peer] = &peer{name: h.Peer, services: h.Services, height: h.Height}
+	c.peers[h.Peer] = &peer{name: h.Peer, services: h.Services, height: h.Height, vetted: 1}
 	c.trouble = nil
 	c.send(h.Peer, wire.NewMsgSendHeaders())
 	c.introduce(c.peers[h.Peer])
@@ -429,6 +455,12 @@ func (c *Client) lost(name string, why error) {
 	}
 	c.released(p)
 	c.gone(p)
+	for _, q := range c.pending {
+		delete(q.peers, name) // it may come back without what it took
+	}
+	if s := c.scan; s != nil && s.toMark && p.request != nil && p.request.kind == forFilters {
+		s.restart() // or the next peer would answer for what this one said
+	}
 }
 
 // drop ends a connection, for good if the peer has lied.
@@ -456,14 +488,19 @@ func (c *Client) sorted() []*peer {
 	return all
 }
 
-// idle returns a peer that has our chain and owes nothing, or nil.
-func (c *Client) idle(not ...*peer) *peer {
+// idle returns a peer that has our chain up to a height and owes nothing, or nil.
+func (c *Client) idle(height int32) *peer {
 	for _, p := range c.sorted() {
-		if p.request == nil && p.current && len(p.branch) == 0 && !slices.Contains(not, p) {
+		if p.request == nil && p.has(height) {
 			return p
 		}
 	}
 	return nil
+}
+
+// has tells whether a peer is on our chain and has shown the block at a height.
+func (p *peer) has(height int32) bool {
+	return p.current && len(p.branch) == 0 && p.best >= height
 }
 
 func (c *Client) ask(p *peer, r request, msg wire.Message) {
@@ -523,6 +560,7 @@ func (c *Client) advance() {
 		c.syncFilters()
 	}
 	c.fetchWanted()
+	c.fetchOld()
 	c.look()
 	c.synced = c.synced || c.complete()
 	c.prune()
@@ -532,7 +570,7 @@ func (c *Client) advance() {
 // looked through.
 func (c *Client) complete() bool {
 	tip, _ := c.chain.Tip()
-	if len(c.peers) == 0 || c.sync != "" || c.deep != nil || c.scanned < tip {
+	if len(c.peers) == 0 || c.sync != "" || c.deep != nil || c.scanned != tip {
 		return false
 	}
 	for _, p := range c.peers {

@@ -37,6 +37,7 @@ type publication struct {
 	since   step.Time // when the caller began to wait; 0 if none does
 	peers   map[string]*offer
 	reason  string // of the last peer that refused it
+	taken   bool   // a peer took it once
 	mined   bool
 	watched bool // a script of it was added, to see it mined
 }
@@ -53,6 +54,9 @@ type offer struct {
 
 // due is when something is to be done about it.
 func (p *publication) due() (at step.Time) {
+	if p.mined {
+		return 0
+	}
 	for _, o := range p.peers {
 		if !o.sent && !o.known && !o.refused && (at == 0 || o.announced+AskTime < at) {
 			at = o.announced + AskTime
@@ -135,7 +139,7 @@ func (c *Client) expect(p *publication) {
 		}
 	}
 	for _, out := range p.tx.TxOut {
-		if len(out.PkScript) > 0 && out.PkScript[0] != 0x6a {
+		if len(out.PkScript) > 0 && out.PkScript[0] != 0x6a && (!c.o.Bloom || BloomFinds(out.PkScript)) {
 			c.watch([]watch.Script{{Script: out.PkScript, Since: c.scanned + 1}})
 			if s := c.scripts[string(out.PkScript)]; s != nil {
 				s.brief, p.watched = true, true
@@ -218,7 +222,7 @@ func (c *Client) serve(peer *peer, msg *wire.MsgGetData) {
 // announced is a peer that says it has a transaction.
 func (c *Client) announced(peer *peer, id chainhash.Hash) {
 	if p := c.publication(id); p != nil && p.peers[peer.name] != nil {
-		p.peers[peer.name].known = true
+		p.peers[peer.name].known, p.taken = true, true
 		c.decide(p, nil)
 	}
 }
@@ -230,7 +234,7 @@ func (c *Client) cameBack(peer *peer, t *wire.MsgTx) {
 		return
 	}
 	o := p.peers[peer.name]
-	o.asked, o.known = max(0, o.asked-1), true
+	o.asked, o.known, p.taken = max(0, o.asked-1), true, true
 	c.decide(p, nil)
 }
 
@@ -321,7 +325,7 @@ func (c *Client) prune() {
 // Waiting is what was published, taken by a peer, and has no block.
 func (c *Client) Waiting() (txs []*wire.MsgTx) {
 	for _, p := range c.pending {
-		if !p.mined && p.known() {
+		if !p.mined && p.taken {
 			txs = append(txs, p.tx)
 		}
 	}

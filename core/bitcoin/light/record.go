@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
@@ -24,8 +25,14 @@ const (
 	scriptsPrefix = Prefix + "script/"
 	minedPrefix   = Prefix + "tx/"
 	scannedKey    = Prefix + "scanned"
-	tweakKey      = Prefix + "tweak"
+	filterKey     = Prefix + "filter" // height → the last filter header
+	tweakKey      = Prefix + "tweak"  // and noise
+	aloneKey      = Prefix + "alone"
 )
+
+// manyRecords is how many records of one step are put at once instead of lazily:
+// while a long chain is fetched they would be what fills the memory.
+const manyRecords = 64
 
 // HashesKey is where Fetch finds the hashes of an interval.
 func HashesKey(number int32) string { return fmt.Sprintf("%s%08x", hashesPrefix, number) }
@@ -58,14 +65,19 @@ func (c *Client) put(key string, value []byte) {
 }
 
 // storeHashes keeps the hashes of the intervals that ended between two heights.
-func (c *Client) storeHashes(fork, tip int32) {
+// Those that the chain has not any more are in kept.
+func (c *Client) storeHashes(fork, tip int32, kept interval) {
 	for number := fork / header.Interval; (number+1)*header.Interval <= tip; number++ {
-		if (number+1)*header.Interval <= c.o.Birthday {
+		if (number+1)*header.Interval < c.o.Birthday {
 			continue
 		}
 		raw := make([]byte, 0, header.Interval*chainhash.HashSize)
 		for h := number*header.Interval + 1; h <= (number+1)*header.Interval; h++ {
-			hash, _ := c.chain.Hash(h)
+			hash, ok := c.chain.Hash(h)
+			if !ok {
+				hash, ok = kept.at(h)
+			}
+			step.Assert(ok, "hash of height %d is needed to keep an interval, and the tail begins at %d", h, c.chain.Base())
 			raw = append(raw, hash[:]...)
 		}
 		// Not lazy, because it is read from disk, and what waits is not there yet.
@@ -75,7 +87,7 @@ func (c *Client) storeHashes(fork, tip int32) {
 
 func (c *Client) putScript(s *script) {
 	b := codec.AppendBytes(nil, s.script)
-	c.put(scriptKey(s.script), codec.AppendUint(b, s.next))
+	c.put(scriptKey(s.script), codec.AppendUint(codec.AppendUint(b, s.since), s.next))
 }
 
 func (c *Client) unwatch(s *script) {
@@ -94,18 +106,28 @@ func (c *Client) forget(m *ledger.Mined) { c.put(minedKey(*m), nil) }
 
 // save puts what this step has changed.
 func (c *Client) save() {
-	for _, r := range c.chain.Changes(headersPrefix) {
-		r.Lazy = true
+	for _, s := range c.unsaved {
+		c.putScript(s)
+	}
+	c.unsaved = nil
+	changes := c.chain.Changes(headersPrefix)
+	for _, r := range changes {
+		r.Lazy = len(changes) < manyRecords
 		c.fx.Put = append(c.fx.Put, r)
 	}
-	for ; c.savedMarks < len(c.filters.marks); c.savedMarks++ {
-		c.put(markKey(c.savedMarks), c.filters.marks[c.savedMarks][:])
-	}
-	if c.savedMarks > len(c.filters.marks) {
-		for i := len(c.filters.marks); i < c.savedMarks; i++ {
+	f := c.believed()
+	for i := 1; i < max(len(f.marks), len(c.savedMarks)); i++ {
+		switch {
+		case i >= len(f.marks):
 			c.put(markKey(i), nil)
+		case i >= len(c.savedMarks) || c.savedMarks[i] != f.marks[i]:
+			c.put(markKey(i), f.marks[i][:])
 		}
-		c.savedMarks = len(c.filters.marks)
+	}
+	c.savedMarks = append(c.savedMarks[:0], f.marks...)
+	if last := f.at(f.tip()); c.savedTip != last {
+		c.savedTip = last
+		c.put(filterKey, append(codec.AppendUint(nil, f.tip()), last[:]...))
 	}
 	if c.savedScan != c.scanned {
 		c.savedScan = c.scanned
@@ -119,9 +141,15 @@ func (c *Client) restart() {
 	c.chain = header.New(c.o.Params)
 	c.filters.reset(c.o.Params)
 	c.lookAgain()
-	c.dispute, c.deep, c.disk, c.sync, c.synced = nil, nil, nil, "", false
+	c.dispute, c.doubt, c.deep, c.disk, c.sync, c.synced = nil, nil, nil, nil, "", false
+	c.suspect, c.reread = nil, nil
 	for _, p := range c.peers {
-		p.current, p.branch, p.marksFor, p.marks, p.hashes = false, nil, 0, nil, nil
+		p.current, p.best, p.branch, p.request = false, 0, nil, nil
+		p.marksFor, p.marks, p.hashes, p.vetted, p.word, p.differs = 0, nil, nil, 1, 0, 0
+	}
+	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool { return w.height == 0 })
+	for _, w := range c.wanted {
+		w.known, w.peer = false, ""
 	}
 }
 
@@ -129,35 +157,43 @@ func (c *Client) restart() {
 // fit together, which is what a disk leaves that lost some, begin anew.
 func Load(r step.Reader, o Options) (*Client, error) {
 	c := New(o)
-	raw, err := r.Get(tweakKey)
+	err := c.loadBloom(r)
 	if err != nil {
 		return nil, err
-	}
-	if len(raw) > 0 {
-		c.tweak = codec.NewReader(raw).U32()
 	}
 	if c.chain, err = header.Load(r, headersPrefix, o.Params); err != nil {
 		return nil, err
 	}
 	tip, _ := c.chain.Tip()
-	err = r.Scan(marksPrefix, func(_ string, value []byte) bool {
-		var mark chainhash.Hash
-		copy(mark[:], value)
-		if len(c.filters.marks)*header.Interval <= int(tip) && c.savedMarks > 0 {
-			c.filters.mark(mark)
+	err = r.Scan(marksPrefix, func(key string, value []byte) bool {
+		// The first one is not kept, as everybody can make it.
+		if i := len(c.filters.marks); key == markKey(i) && i*header.Interval <= int(tip) && len(value) == chainhash.HashSize {
+			c.filters.mark(chainhash.Hash(value))
+			return true
 		}
-		c.savedMarks++
-		return true
+		return false
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.savedMarks = len(c.filters.marks)
+	c.savedMarks = slices.Clone(c.filters.marks)
+	raw, err := r.Get(filterKey)
+	if err != nil {
+		return nil, err
+	}
+	if raw != nil {
+		d := codec.NewReader(raw)
+		height := d.Height()
+		d.Fill(c.savedTip[:])
+		if d.Close() == nil && height <= tip {
+			c.remembered(height, c.savedTip)
+		}
+	}
 	if raw, err = r.Get(scannedKey); err != nil {
 		return nil, err
 	}
 	if raw != nil {
-		c.scanned = min(tip, max(codec.NewReader(raw).Height(), c.scanned))
+		c.scanned = max(min(tip, codec.NewReader(raw).Height()), c.scanned)
 	}
 	c.ledger.Rise(c.scanned)
 	c.savedScan = c.scanned
@@ -170,7 +206,7 @@ func Load(r step.Reader, o Options) (*Client, error) {
 func (c *Client) loadScripts(r step.Reader) (err error) {
 	scanned := r.Scan(scriptsPrefix, func(key string, value []byte) bool {
 		d := codec.NewReader(value)
-		s := &script{script: bytes.Clone(d.Bytes(tx.MaxSize, "script")), next: d.Height()}
+		s := &script{script: bytes.Clone(d.Bytes(tx.MaxSize, "script")), since: d.Height(), next: d.Height()}
 		if err = d.Close(); err != nil {
 			err = fmt.Errorf("record %s: %w", key, err)
 			return false
@@ -178,6 +214,7 @@ func (c *Client) loadScripts(r step.Reader) (err error) {
 		c.scripts[string(s.script)] = s
 		if s.next > c.scanned {
 			s.next = 0
+			c.unsaved = append(c.unsaved, s)
 		}
 		if s.next == 0 {
 			c.query.Add(s.script)

@@ -17,6 +17,7 @@ import (
 // A script that is watched.
 type script struct {
 	script []byte
+	since  int32 // no block below it matters
 	next   int32 // the lowest block not looked through for it; 0 if none is left below the rest
 	brief  bool  // only while a transaction of ours waits for a block
 }
@@ -29,16 +30,20 @@ type back struct {
 	scripts []string
 }
 
-// A scan is a range of blocks that is being looked through.
+// A scan is a range of blocks that is being looked through. It has all it needs
+// to prove the filters of the range, whatever is agreed about meanwhile.
 type scan struct {
 	back        bool
+	reread      bool // one block that was looked through before, whole
 	start, stop int32
 	next        int32 // whose filter comes next
-	prev        chainhash.Hash
-	toMark      bool // the filters are proved by the checkpoint at stop, not one by one
+	hashes      []chainhash.Hash
+	toMark      bool             // the filters are proved by the last one's header, not one by one
+	headers     []chainhash.Hash // of the filters from start-1 on; if toMark only the first and the last
+	prev        chainhash.Hash   // if toMark: the header of the last filter that came
 	from        int32
 	hits        []hit
-	peers       []string // who was asked for the filters
+	bloom       bloomScan
 }
 
 type hit struct {
@@ -47,83 +52,105 @@ type hit struct {
 	block  *wire.MsgBlock
 }
 
-// An interval is hashes that were read from disk, those above number*header.Interval.
-type interval struct {
-	number int32
-	hashes []chainhash.Hash
-	asked  bool
+// hash is that of the block at a height of the range.
+func (s *scan) hash(height int32) chainhash.Hash { return s.hashes[height-s.start] }
+
+// restart forgets the filters that came.
+func (s *scan) restart() {
+	s.next, s.prev, s.hits = s.start, s.headers[0], nil
 }
 
-func (i *interval) top() int32 { return (i.number + 1) * header.Interval }
+// An interval is hashes of blocks, the first of them at a height. Those that are
+// read from disk are header.Interval many, or none if they have not come yet.
+type interval struct {
+	first  int32
+	hashes []chainhash.Hash
+	vital  bool // we cannot do without them
+}
 
-// hashAt is the hash of the block at a height, if it is at hand. If it is not, it
-// is fetched from disk.
-func (c *Client) hashAt(height int32) (hash chainhash.Hash, ok bool) {
-	if hash, ok = c.chain.Hash(height); ok {
-		return hash, true
-	}
-	number := (height - 1) / header.Interval
-	if c.disk == nil || c.disk.number != number {
-		c.disk = &interval{number: number}
-	}
-	if i := int(height - number*header.Interval - 1); i < len(c.disk.hashes) {
-		return c.disk.hashes[i], true
-	}
-	if !c.disk.asked {
-		c.disk.asked = true
-		c.send(Disk, Fetch{number})
+func (i *interval) at(height int32) (hash chainhash.Hash, ok bool) {
+	if n := int(height - i.first); n >= 0 && n < len(i.hashes) {
+		return i.hashes[n], true
 	}
 	return hash, false
 }
 
-func (c *Client) fetched(f Fetched) {
-	if c.disk == nil || c.disk.number != f.Interval {
-		return
+// hashAt is the hash of the block at a height, if it is at hand. If it is not, it
+// is fetched from disk.
+func (c *Client) hashAt(height int32) (hash chainhash.Hash, ok bool) { return c.hashOf(height, true) }
+
+// hashOf is hashAt; vital means that it is for ourselves and must be on disk.
+func (c *Client) hashOf(height int32, vital bool) (hash chainhash.Hash, ok bool) {
+	if hash, ok = c.chain.Hash(height); ok {
+		return hash, true
 	}
-	if len(f.Hashes) != header.Interval {
-		c.disk = nil
-		c.missing(f.Interval)
-		return
+	number := (height - 1) / header.Interval
+	switch first := number*header.Interval + 1; {
+	case c.disk != nil && c.disk.first == first:
+		c.disk.vital = c.disk.vital || vital
+		return c.disk.at(height)
+	case c.disk != nil && len(c.disk.hashes) == 0:
+		return hash, false // first come those that were asked for
+	default:
+		c.disk = &interval{first: first, vital: vital}
+		c.send(Disk, Fetch{number})
+		return hash, false
 	}
-	c.disk.hashes = f.Hashes
 }
 
-// missing answers who asked for a block that is older than what is kept. A scan
-// never needs one, unless the disk has lost it.
-func (c *Client) missing(number int32) {
-	served := false
-	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool {
-		if w.height > 0 && (w.height-1)/header.Interval == number {
-			c.give(w.height, nil, ErrOlder)
-			served = true
-			return true
+// fetched takes hashes from disk. Callers' blocks are found at once, because
+// others may need another interval next.
+func (c *Client) fetched(f Fetched) {
+	d := c.disk
+	if d == nil || d.first != f.Interval*header.Interval+1 || len(d.hashes) > 0 {
+		return
+	}
+	if len(f.Hashes) == header.Interval {
+		d.hashes = f.Hashes
+		for _, w := range c.wanted {
+			if !w.known {
+				w.hash, w.known = d.at(w.height)
+			}
 		}
-		return false
+		return
+	}
+	c.disk = nil
+	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool {
+		if w.known || (w.height-1)/header.Interval != f.Interval {
+			return false
+		}
+		c.give(w.height, nil, ErrOlder)
+		return true
 	})
-	if !served {
-		c.trouble = fmt.Errorf("the hashes of blocks from height %d on are not on disk: starting again", number*header.Interval+1)
+	if d.vital { // the disk has lost it, or the birthday was higher then
+		c.trouble = fmt.Errorf("the hashes of blocks from height %d on are not on disk: starting again", d.first)
 		c.restart()
 	}
 }
 
-// watch adds scripts.
+// watch adds scripts. One that is watched is looked for in older blocks too if
+// they matter now.
 func (c *Client) watch(all []watch.Script) {
 	for _, w := range all {
-		key := string(w.Script)
-		s := c.scripts[key]
-		if s != nil {
-			s.brief = false
-			continue
+		since := max(w.Since, c.o.Birthday, 1)
+		s := c.scripts[string(w.Script)]
+		switch {
+		case s != nil && since >= s.since:
+			if s.brief {
+				s.brief = false
+				c.putScript(s)
+			}
+		case s != nil:
+			s.since, s.brief = since, false
+			if s.next == 0 {
+				s.next = since
+			}
+			c.rewind(s, since)
+		case len(c.scripts) < MaxScripts && len(w.Script) > 0 && (!c.o.Bloom || BloomFinds(w.Script)): // else the driver says so
+			s = &script{script: slices.Clone(w.Script), next: since, since: since}
+			c.scripts[string(w.Script)] = s
+			c.rewind(s, since)
 		}
-		if len(c.scripts) == MaxScripts || len(w.Script) == 0 {
-			continue // the driver has said so
-		}
-		s = &script{script: slices.Clone(w.Script), next: max(w.Since, c.o.Birthday, 1)}
-		c.scripts[key] = s
-		if s.next > c.scanned {
-			c.finish(s)
-		}
-		c.putScript(s)
 	}
 }
 
@@ -133,12 +160,38 @@ func (c *Client) finish(s *script) {
 	c.query.Add(s.script)
 }
 
-// rewind has a script looked for again from a height on.
+// rewind has a script that is not finished looked for again from a height on.
 func (c *Client) rewind(s *script, height int32) {
-	if s.next = min(s.next, height); s.next > c.scanned {
+	if s.next = min(s.next, height); s.next > c.passed() {
 		c.finish(s)
 	}
 	c.putScript(s)
+}
+
+// passed is the height up to which a script that is new was not looked for: what
+// came of the range at the tip came without it.
+func (c *Client) passed() int32 {
+	switch s := c.scan; {
+	case s == nil || s.back || s.reread || s.bloom.again:
+		return c.scanned
+	case !c.o.Bloom:
+		return max(c.scanned, s.next-1)
+	case len(s.bloom.told) > 0:
+		return s.stop
+	}
+	return c.scanned
+}
+
+// lookAgainAbove looks through all blocks above a height once more, for all
+// scripts. What was found stays: blocks have proved it.
+func (c *Client) lookAgainAbove(height int32) {
+	c.stopScan(height)
+	for _, s := range c.scripts {
+		if s.next == 0 {
+			s.next = max(height+1, s.since)
+		}
+		c.rewind(s, max(height+1, s.since))
+	}
 }
 
 // unfinished counts the scripts that are looked for in older blocks.
@@ -171,9 +224,14 @@ func (c *Client) lookAgain() {
 func (c *Client) stopScan(height int32) {
 	if c.scan != nil && c.scan.stop > height {
 		c.scan = nil
+		c.unneed()
 		for _, p := range c.peers {
-			if r := p.request; r != nil && (r.kind == forFilters || r.kind == forBloom) {
+			switch r := p.request; {
+			case r == nil:
+			case r.kind == forFilters:
 				p.stale, p.request = r.blocks[0], nil
+			case r.kind == forBloom:
+				p.request = nil
 			}
 		}
 	}
@@ -192,16 +250,21 @@ func (c *Client) look() {
 		s := c.scan
 		if s.next <= s.stop {
 			c.askFilters(s)
+		}
+		if s.next <= s.stop {
 			return
 		}
 		for len(s.hits) > 0 && s.hits[0].block != nil {
+			if !s.back && !s.reread {
+				c.rise(s.hits[0].height) // nothing was hit below it
+			}
 			c.read(s.hits[0])
 			s.hits = s.hits[1:]
 		}
 		if len(s.hits) > 0 {
 			for _, h := range s.hits[:min(len(s.hits), MaxAtOnce)] {
 				if h.block == nil {
-					c.need(h.hash)
+					c.need(h.hash, h.height)
 				}
 			}
 			c.fetchWanted()
@@ -211,6 +274,12 @@ func (c *Client) look() {
 	}
 }
 
+// rise notes that all blocks up to a height were looked through.
+func (c *Client) rise(height int32) {
+	c.scanned = height
+	c.ledger.Rise(height)
+}
+
 // begin chooses the next range, or reports that there is none.
 func (c *Client) begin() bool {
 	limit, _ := c.chain.Tip()
@@ -218,19 +287,25 @@ func (c *Client) begin() bool {
 		limit = min(limit, c.filters.tip())
 	}
 	switch {
+	case len(c.reread) > 0:
+		h := c.reread[0]
+		hash, ok := c.hashAt(h)
+		if !ok {
+			return false
+		}
+		c.scan = &scan{reread: true, start: h, stop: h, next: h + 1, hits: []hit{{height: h, hash: hash}}}
 	case c.scanned < limit && c.query.Len() == 0:
-		c.scanned = limit
-		c.ledger.Rise(limit)
+		c.rise(limit)
 		return c.begin()
 	case c.scanned < limit:
 		c.scan = c.span(c.scanned+1, limit)
-	case c.gather():
-		c.scan = c.span(c.back.next, c.scanned)
-		c.scan.back = true
-	default:
-		return false
+	case c.gather() && c.back.next <= min(limit, c.scanned):
+		if c.scan = c.span(c.back.next, min(limit, c.scanned)); c.scan != nil {
+			c.scan.back = true
+		}
+	case c.o.Bloom && c.lookAlone():
 	}
-	return true
+	return c.scan != nil
 }
 
 // gather takes the scripts that are to be looked for in older blocks, if it has
@@ -259,16 +334,34 @@ func (c *Client) gather() bool {
 }
 
 // span is a range from a height on whose filters can be proved: one by one near
-// the tip, an interval between two checkpoints below.
+// the tip, an interval between two checkpoints below. It is nil while hashes of
+// it are read from disk.
 func (c *Client) span(from, limit int32) *scan {
 	s := &scan{start: from, from: from, stop: min(limit, from+header.Interval-1)}
-	if c.o.Bloom {
-		s.stop = min(limit, from+BloomSpan-1)
-	} else if from <= c.filters.base {
-		number := (from - 1) / header.Interval
+	number := (from - 1) / header.Interval
+	if from < c.chain.Base() {
+		s.stop = min(s.stop, (number+1)*header.Interval) // what is read from disk at once
+	}
+	switch {
+	case c.o.Bloom:
+		s.stop = min(s.stop, from+BloomSpan-1)
+	case from <= c.filters.base:
 		s.toMark = true
-		s.start, s.stop = number*header.Interval+1, (number+1)*header.Interval
-		s.prev = c.filters.marks[number]
+		s.start, s.stop = number*header.Interval+1, min((number+1)*header.Interval, c.filters.base)
+		last, _ := c.filters.knows(s.stop)
+		s.headers = []chainhash.Hash{c.filters.marks[number], last}
+		s.prev = s.headers[0]
+	default:
+		for h := from - 1; h <= s.stop; h++ {
+			s.headers = append(s.headers, c.filters.at(h))
+		}
+	}
+	for h := s.start; h <= s.stop; h++ {
+		hash, ok := c.hashAt(h)
+		if !ok {
+			return nil
+		}
+		s.hashes = append(s.hashes, hash)
 	}
 	s.next = s.start
 	return s
@@ -285,18 +378,14 @@ func (c *Client) askFilters(s *scan) {
 			return
 		}
 	}
-	p := c.idle()
-	if p == nil {
+	for _, p := range c.sorted() {
+		if p.request != nil || !p.has(s.stop) || p.word < s.stop {
+			continue // what it has not vouched for it need not serve
+		}
+		stop := s.hash(s.stop)
+		c.ask(p, request{kind: forFilters, start: s.next, stop: s.stop, blocks: []chainhash.Hash{stop}}, wire.NewMsgGetCFilters(wire.GCSFilterRegular, uint32(s.next), &stop))
 		return
 	}
-	if _, ok := c.hashAt(s.next); !ok {
-		return
-	}
-	stop, ok := c.hashAt(s.stop)
-	if !ok {
-		return
-	}
-	c.ask(p, request{kind: forFilters, start: s.next, stop: s.stop, blocks: []chainhash.Hash{stop}}, wire.NewMsgGetCFilters(wire.GCSFilterRegular, uint32(s.next), &stop))
 }
 
 // filter takes one filter, which is proved before it is believed.
@@ -306,29 +395,23 @@ func (c *Client) filter(p *peer, msg *wire.MsgCFilter) {
 		return
 	}
 	s := c.scan
-	if !p.answered(forFilters, c.now) || s == nil {
+	if p.request == nil || p.request.kind != forFilters || s == nil {
 		return
 	}
-	hash, ok := c.hashAt(s.next)
+	hash := s.hash(s.next)
 	if p.stale != (chainhash.Hash{}) && msg.BlockHash != hash {
 		if msg.BlockHash == p.stale {
 			p.stale = chainhash.Hash{}
 		}
 		return
 	}
-	if !ok || msg.BlockHash != hash {
+	if msg.BlockHash != hash {
 		c.drop(p.name, true, "a filter of block %v; that of height %d, %v, was asked for", msg.BlockHash, s.next, hash)
 		return
 	}
-	if s.toMark {
-		s.prev = filter.Header(filter.Hash(msg.Data), s.prev)
-		if s.next == s.stop && s.prev != c.filters.marks[s.stop/header.Interval] {
-			c.scan = nil
-			c.drop(p.name, true, "its filters of heights %d to %d do not lead to the checkpoint", s.start, s.stop)
-			return
-		}
-	} else if want := c.filters.at(s.next); filter.Header(filter.Hash(msg.Data), c.filters.at(s.next-1)) != want {
-		c.drop(p.name, true, "its filter at height %d is not the one that its header is of", s.next)
+	p.request.last = c.now
+	if err := s.prove(msg.Data); err != nil {
+		c.drop(p.name, true, "%w", err)
 		return
 	}
 	if s.next >= s.from {
@@ -346,20 +429,36 @@ func (c *Client) filter(p *peer, msg *wire.MsgCFilter) {
 	}
 }
 
+// prove tells why a filter cannot be the next one.
+func (s *scan) prove(raw []byte) error {
+	if !s.toMark {
+		before, want := s.headers[s.next-s.start], s.headers[s.next-s.start+1]
+		if filter.Header(filter.Hash(raw), before) != want {
+			return fmt.Errorf("its filter at height %d is not the one that its header is of", s.next)
+		}
+		return nil
+	}
+	s.prev = filter.Header(filter.Hash(raw), s.prev)
+	if s.next == s.stop && s.prev != s.headers[1] {
+		return fmt.Errorf("its filters of heights %d to %d do not lead to the header that was agreed about", s.start, s.stop)
+	}
+	return nil
+}
+
 // read takes what matters of a block.
 func (c *Client) read(h hit) {
 	var ids []chainhash.Hash
+	for _, t := range h.block.Transactions {
+		ids = append(ids, t.TxHash())
+	}
 	for i, t := range h.block.Transactions {
 		if !c.matters(t) {
 			continue
 		}
-		if ids == nil {
-			for _, t := range h.block.Transactions {
-				ids = append(ids, t.TxHash())
-			}
-		}
+		c.omitted(h, t, ids[i])
 		c.found(ledger.Mined{Tx: t, ID: ids[i], Height: h.height, Index: int32(i), Branch: merkle.Prove(ids, i)})
 	}
+	c.invented(h, ids)
 }
 
 // found keeps a transaction that matters.
@@ -369,6 +468,7 @@ func (c *Client) found(m ledger.Mined) {
 		return
 	}
 	if c.ledger.Add(m) {
+		c.finds++
 		c.putMined(m)
 	}
 }
@@ -392,9 +492,14 @@ func (c *Client) matters(t *wire.MsgTx) bool {
 // end notes that a range was looked through.
 func (c *Client) end(s *scan) {
 	c.scan = nil
-	if !s.back {
-		c.scanned = s.stop
-		c.ledger.Rise(s.stop)
+	switch {
+	case s.reread:
+		c.reread = c.reread[1:]
+		return
+	case c.o.Bloom && c.witnessed(s):
+		return
+	case !s.back:
+		c.rise(s.stop)
 		return
 	}
 	c.back.next = s.stop + 1

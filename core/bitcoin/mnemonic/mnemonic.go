@@ -68,6 +68,16 @@ func (e *WordError) Error() string {
 	return text + "; is it " + strings.Join(e.Near, " or ") + "?"
 }
 
+// CheckWord tells a person at once of a typed word that is not on the list, in place
+// place of the phrase. The error is a *WordError.
+func CheckWord(word string, place int) error {
+	word = strings.ToLower(word)
+	if _, ok := slices.BinarySearch(words, word); ok {
+		return nil
+	}
+	return &WordError{Word: word[:min(len(word), 16)], Place: place, Near: near(word)}
+}
+
 // ErrChecksum means that every word is on the list and still one is wrong.
 var ErrChecksum = errors.New("the words do not fit together: one is mistaken for another, or two have changed places")
 
@@ -90,7 +100,7 @@ func Entropy(phrase string) ([]byte, error) {
 	for place, word := range typed {
 		i, ok := slices.BinarySearch(words, word)
 		if !ok {
-			return nil, &WordError{Word: word[:min(len(word), 16)], Place: place + 1, Near: near(word)}
+			return nil, CheckWord(word, place+1)
 		}
 		for b := range wordBits {
 			at := place*wordBits + b

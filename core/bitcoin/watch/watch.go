@@ -90,11 +90,15 @@ func (c Coin) Spendable() bool { return !c.Coinbase || c.Depth >= Maturity }
 type HeadersAfter struct {
 	To      string // who asked, given back
 	Locator []chainhash.Hash
+	// At, if it is not zero, takes the place of the locator: the headers from that
+	// height up to the next multiple of a thousand.
+	At int32
 }
 
 // Headers answers HeadersAfter: at most 2,000, the first at height From.
 type Headers struct {
 	To      string
+	At      int32 // as it was asked
 	From    int32
 	Headers []wire.BlockHeader
 }

@@ -6,11 +6,13 @@ package p2p
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,8 +22,10 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
+	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/light"
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/keys"
 	"coinop.dev/core/step"
 	"coinop.dev/world/chain"
 	"coinop.dev/world/drive"
@@ -45,6 +49,8 @@ type Options struct {
 	Birthday int32 // the height below which none of our scripts was paid
 	Bloom    bool  // ask by BIP 37
 
+	Now func() step.Time // nil: the computer's clock
+
 	// OnDown is told why a connection ended or was not made, one at a time.
 	OnDown func(err error)
 }
@@ -61,6 +67,12 @@ type Client struct {
 	running sync.WaitGroup
 	down    sync.Mutex            // held while OnDown is called
 	died    atomic.Pointer[error] // a bug of ours: the core is not stepped any more
+
+	old struct { // headers below the tail that were asked for last
+		sync.Mutex
+		number  int32
+		headers []wire.BlockHeader
+	}
 }
 
 // Open starts a client. It answers chain.ErrSyncing until it has looked through
@@ -75,9 +87,12 @@ func Open(o Options) (*Client, error) {
 	if len(o.Addrs) == 0 || len(o.Addrs) > light.MaxPeers {
 		return nil, fmt.Errorf("%d nodes are named; name from 1 to %d", len(o.Addrs), light.MaxPeers)
 	}
-	for _, addr := range o.Addrs {
+	for i, addr := range o.Addrs {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return nil, fmt.Errorf("node %q: %w", addr, err)
+		}
+		if slices.Contains(o.Addrs[:i], addr) {
+			return nil, fmt.Errorf("node %q is named twice; it is no second opinion", addr)
 		}
 	}
 	c := &Client{options: o}
@@ -88,13 +103,19 @@ func Open(o Options) (*Client, error) {
 		}
 		c.options.DB, c.ownsDB = db, true
 	}
-	var err error
-	c.core, err = light.Load(c.options.DB, light.Options{Params: o.Rules, Birthday: o.Birthday, Bloom: o.Bloom, Tweak: rand.Uint32()})
+	noise, err := keys.NewSecret(crand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	c.core, err = light.Load(c.options.DB, light.Options{Params: o.Rules, Birthday: o.Birthday, Bloom: o.Bloom, Tweak: rand.Uint32(), Noise: noise})
 	if err != nil {
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.host = drive.NewHost(c.options.DB, func() step.Time { return step.Time(time.Now().UnixMilli()) })
+	if o.Now == nil {
+		o.Now = func() step.Time { return step.Time(time.Now().UnixMilli()) }
+	}
+	c.host = drive.NewHost(c.options.DB, o.Now)
 	c.host.Outlet(light.Bell, func(step.Packet) { c.bell.Ring() })
 	c.host.Outlet(light.Disk, c.fetch)
 	c.host.Hear(func(o step.Outcome) {
@@ -218,13 +239,16 @@ func (c *Client) lookFor(ctx context.Context, s watch.Script, f func(*light.Clie
 	if len(s.Script) == 0 {
 		return errors.New("a light client finds outputs by their script, and none is given")
 	}
+	if c.options.Bloom && !light.BloomFinds(s.Script) {
+		return fmt.Errorf("script %x pushes no data, and BIP 37 finds by nothing else: use p2p instead of spv", s.Script)
+	}
 	late := time.NewTimer(ScanWait)
 	defer late.Stop()
 	for told := false; ; told = true {
 		changed := c.bell.Next()
 		found, full := false, false
 		err := c.look(ctx, func(core *light.Client) {
-			if found, full = core.Looked(s.Script), core.Full(); found {
+			if found, full = core.Looked(s.Script, s.Since), core.Full(); found {
 				f(core)
 			}
 		})
@@ -251,6 +275,7 @@ var (
 	_ chain.Blocker  = (*Client)(nil)
 	_ chain.Scanner  = (*Client)(nil)
 	_ chain.Headerer = (*Client)(nil)
+	_ chain.Heighter = (*Client)(nil)
 )
 
 // Scan implements chain.Scanner.
@@ -301,14 +326,39 @@ func (c *Client) Block(ctx context.Context, height int32) (*wire.MsgBlock, error
 	return v.(*wire.MsgBlock), nil
 }
 
-// Header implements chain.Headerer.
+// Header implements chain.Headerer. Headers below the tail are asked of a node
+// once more, a thousand at a time, and the last thousand is kept.
 func (c *Client) Header(ctx context.Context, height int32) (h wire.BlockHeader, err error) {
-	there := false
-	err = c.look(ctx, func(core *light.Client) { h, there = core.Headers().At(height) })
-	if err == nil && !there {
-		err = fmt.Errorf("%w: the header at height %d is not among the last", chain.ErrNoBlock, height)
+	there, tip := false, int32(0)
+	err = c.look(ctx, func(core *light.Client) {
+		tip, _ = core.Headers().Tip()
+		h, there = core.Headers().At(height)
+	})
+	switch {
+	case err != nil || there:
+		return h, err
+	case height < 0 || height > tip:
+		return h, fmt.Errorf("%w: %d is not from 0 to %d", chain.ErrNoBlock, height, tip)
+	case height == 0:
+		return c.options.Rules.GenesisBlock.Header, nil
 	}
-	return h, err
+	number := (height - 1) / header.Interval
+	c.old.Lock()
+	defer c.old.Unlock()
+	if c.old.headers == nil || c.old.number != number {
+		v, err := c.host.Ask(ctx, light.Name, light.WantHeadersID(number), light.WantHeaders{Interval: number})
+		if err != nil {
+			return h, err
+		}
+		c.old.number, c.old.headers = number, v.([]wire.BlockHeader)
+	}
+	return c.old.headers[height-number*header.Interval-1], nil
+}
+
+// Height implements chain.Heighter, for hashes of the tail and of checkpoints.
+func (c *Client) Height(ctx context.Context, hash chainhash.Hash) (height int32, known bool, err error) {
+	err = c.look(ctx, func(core *light.Client) { height, known = core.Headers().Height(hash) })
+	return height, known, err
 }
 
 // Summary is what an operator is shown.
@@ -320,3 +370,6 @@ func (c *Client) Summary(ctx context.Context) (s light.Summary, err error) {
 // Changed implements chain.Source. It also tells that a question can be answered
 // which could not.
 func (c *Client) Changed() <-chan struct{} { return c.bell.Next() }
+
+// Rules implements chain.Ruled.
+func (c *Client) Rules() *chaincfg.Params { return c.options.Rules }

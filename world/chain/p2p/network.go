@@ -30,6 +30,13 @@ const (
 	MinBackoff = 100 * time.Millisecond
 	MaxBackoff = 5 * time.Second
 
+	// MaxPenalty bounds it for a node that we hung up on: one that stalls, and is
+	// asked again at once, would keep the others waiting most of the time.
+	MaxPenalty = 5 * time.Minute
+
+	// GoodTime is how long a connection lasts after which none of that counts.
+	GoodTime = time.Hour
+
 	// BanTime is how long a node that has lied is not connected to.
 	BanTime = 24 * time.Hour
 
@@ -72,9 +79,9 @@ func (n *network) drop(p step.Packet) {
 // keep connects to one address, and connects again.
 func (n *network) keep(addr string) {
 	c := n.client
-	for ceiling := 2 * MinBackoff; ; ceiling = min(2*ceiling, MaxBackoff) {
+	for ceiling, most := 2*MinBackoff, MaxBackoff; ; ceiling = min(2*ceiling, most) {
 		began := time.Now()
-		ban, err := n.once(addr)
+		who, err := n.once(addr)
 		if c.ctx.Err() != nil {
 			return
 		}
@@ -82,11 +89,15 @@ func (n *network) keep(addr string) {
 		c.options.OnDown(err)
 		c.down.Unlock()
 		c.tell(light.Unreachable{Why: err})
-		if time.Since(began) > MaxBackoff {
-			ceiling = 2 * MinBackoff
+		lasted := time.Since(began)
+		switch {
+		case who == us && most == MaxBackoff:
+			ceiling, most = MaxBackoff, MaxPenalty
+		case who == node && most == MaxBackoff && lasted > MaxBackoff, lasted > GoodTime:
+			ceiling, most = 2*MinBackoff, MaxBackoff
 		}
 		pause := ceiling/2 + rand.N(ceiling/2)
-		if ban {
+		if who == liar {
 			pause = BanTime
 		}
 		select {
@@ -97,13 +108,22 @@ func (n *network) keep(addr string) {
 	}
 }
 
+// A cause is who is the cause of a connection's end.
+type cause int
+
+const (
+	node cause = iota // it hung up or is not there
+	us                // it did not serve us
+	liar              // it lied to us
+)
+
 // once is one connection, from dialling to the error that ends it.
-func (n *network) once(addr string) (ban bool, err error) {
+func (n *network) once(addr string) (who cause, err error) {
 	c := n.client
 	dialer := net.Dialer{Timeout: HandshakeTimeout}
 	raw, err := dialer.DialContext(c.ctx, "tcp", addr)
 	if err != nil {
-		return false, err
+		return node, err
 	}
 	k := &conn{
 		Conn: peer.New(raw, c.options.Rules.Net, peer.Timeouts{Handshake: HandshakeTimeout, Idle: IdleTimeout, Message: MessageTimeout}),
@@ -113,7 +133,7 @@ func (n *network) once(addr string) (ban bool, err error) {
 	defer context.AfterFunc(c.ctx, func() { k.Close() })()
 	theirs, err := k.Greet(version())
 	if err != nil {
-		return false, fmt.Errorf("node %s: %w", addr, err)
+		return node, fmt.Errorf("node %s: %w", addr, err)
 	}
 	stop := make(chan struct{})
 	defer close(stop)
@@ -130,10 +150,13 @@ func (n *network) once(addr string) (ban bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.conns, addr)
-	if k.why != nil {
-		return k.ban, k.why
+	switch {
+	case k.ban:
+		return liar, k.why
+	case k.why != nil:
+		return us, k.why
 	}
-	return false, fmt.Errorf("node %s: %w", addr, err)
+	return node, fmt.Errorf("node %s: %w", addr, err)
 }
 
 func version() *wire.MsgVersion {
@@ -160,8 +183,12 @@ func (n *network) read(addr string, k *conn) error {
 		if err != nil {
 			return err
 		}
+		n := size(msg)
+		if n == 0 {
+			continue
+		}
 		c.tell(step.Recv{From: addr, Msg: msg})
-		if unread += size(msg); unread < MaxUnread {
+		if unread += n; unread < MaxUnread {
 			continue
 		}
 		unread = 0
@@ -171,19 +198,34 @@ func (n *network) read(addr string, k *conn) error {
 	}
 }
 
-// size is about what a message takes in memory.
+// size is about what a message takes in memory; 0 if it is nothing to the core.
 func size(msg wire.Message) int {
+	const small = 256
 	switch msg := msg.(type) {
+	case *wire.MsgPing, *wire.MsgPong, *wire.MsgReject:
+		return small
 	case *wire.MsgCFilter:
-		return 256 + len(msg.Data)
+		return small + len(msg.Data)
 	case *wire.MsgBlock:
-		return 4 * msg.SerializeSize()
+		return small + 4*msg.SerializeSize()
+	case *wire.MsgTx:
+		return small + 4*msg.SerializeSize()
+	case *wire.MsgMerkleBlock:
+		return small + 128*len(msg.Hashes)
 	case *wire.MsgHeaders:
-		return 128 * len(msg.Headers)
+		return small + 128*len(msg.Headers)
 	case *wire.MsgCFHeaders:
-		return 64 * len(msg.FilterHashes)
+		return small + 64*len(msg.FilterHashes)
+	case *wire.MsgCFCheckpt:
+		return small + 64*len(msg.FilterHeaders)
+	case *wire.MsgInv:
+		return small + 64*len(msg.InvList)
+	case *wire.MsgGetData:
+		return small + 64*len(msg.InvList)
+	case *wire.MsgNotFound:
+		return small + 64*len(msg.InvList)
 	}
-	return 1024
+	return 0
 }
 
 // queue never blocks: the core waits for nobody.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/btcsuite/btcd/btcutil/v2"
+	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/mempool"
 	"github.com/btcsuite/btcd/mining"
@@ -131,4 +132,20 @@ func (n *Node) poolTxs() []*wire.MsgTx {
 		all[i] = t.MsgTx()
 	}
 	return all
+}
+
+// Rules implements chain.Ruled.
+func (n *Node) Rules() *chaincfg.Params { return Params() }
+
+// Height implements chain.Heighter.
+func (n *Node) Height(_ context.Context, hash chainhash.Hash) (height int32, known bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.usable(); err != nil {
+		return 0, false, err
+	}
+	if height, err = n.chain.BlockHeightByHash(&hash); err != nil {
+		return 0, false, nil // it is of another branch
+	}
+	return height, true, nil
 }
