@@ -27,7 +27,9 @@ import (
 	"coinop.dev/engine"
 	"coinop.dev/rail"
 	"coinop.dev/rail/bitcoinrail"
+	"coinop.dev/world/generation"
 	"coinop.dev/world/secret"
+	"coinop.dev/world/secret/env"
 	"coinop.dev/world/secret/file"
 	"coinop.dev/world/store/bbolt"
 )
@@ -56,7 +58,7 @@ func code(err error) int {
 }
 
 type options struct {
-	data, gateway, claim, net         string
+	data, key, gateway, claim, net    string
 	perPayment, perDay, fee, patience string
 	bip                               int
 	order                             string
@@ -67,6 +69,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) error {
 	f := flag.NewFlagSet("coinop-device", flag.ContinueOnError)
 	f.SetOutput(problems)
 	f.StringVar(&o.data, "data", "coinop-device", "folder of the key and of what was consented to")
+	f.StringVar(&o.key, "key", "", "home of the key, as file:/path?counter=/other/disk/starts or env:NAME (default the plain file key in -data)")
 	f.StringVar(&o.gateway, "gateway", "", "the gateway, key@host:port")
 	f.StringVar(&o.claim, "claim", "", "code that the gateway's operator gave out; needed once")
 	f.StringVar(&o.net, "net", "regtest", "the chain: mainnet, testnet3, testnet4, signet or regtest")
@@ -113,13 +116,24 @@ func open(ctx context.Context, o options) (d *device, err error) {
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return nil, err
 	}
-	key, err := secret.MachineKey(&file.Home{Path: filepath.Join(o.data, "key"), Plain: true}, rand.Reader)
+	home, err := o.home()
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	key, err := secret.MachineKey(home, rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	d = &device{}
 	if d.db, err = bbolt.Open(filepath.Join(o.data, "store")); err != nil {
 		return nil, err
+	}
+	if counter := home.Counter(key.Public()); counter != nil {
+		// An old copy of the disk ends here, before anything is signed.
+		if _, err := generation.Begin(d.db, counter); err != nil {
+			return nil, errors.Join(err, d.db.Close())
+		}
 	}
 	d.m = engine.New(ctx, engine.Options{Key: key, DB: d.db})
 	var registry rail.Registry
@@ -132,6 +146,17 @@ func open(ctx context.Context, o options) (d *device, err error) {
 	return d, nil
 }
 
+// home is where the key is.
+func (o *options) home() (secret.Home, error) {
+	if o.key == "" {
+		return &file.Home{Path: filepath.Join(o.data, "key"), Plain: true}, nil
+	}
+	homes := secret.Registry{}
+	homes.Register("file", file.OpenURL)
+	homes.Register("env", env.OpenURL)
+	return homes.Open(o.key)
+}
+
 func (d *device) close() {
 	if d.rail != nil {
 		d.rail.Close()
@@ -140,14 +165,26 @@ func (d *device) close() {
 	d.db.Close()
 }
 
+// showPatience is how long the gateway may have nothing to show.
+const showPatience = 10 * time.Second
+
 // show prints what the gateway says of the account, which nothing proves, and an
-// address that the device made itself.
+// address that the device has made itself and compared.
 func (d *device) show(ctx context.Context, out io.Writer) error {
-	v, err := d.m.Host.Ask(ctx, wallet.Name, "show", wallet.Peek{Ask: "show", Fresh: true})
-	if err != nil {
-		return err
+	late := time.After(showPatience)
+	for {
+		v, err := d.m.Host.Ask(ctx, wallet.Name, "show", wallet.Peek{Ask: "show", Fresh: true})
+		if err == nil {
+			return json.NewEncoder(out).Encode(v)
+		}
+		select {
+		case <-time.After(time.Second / 4): // a gateway that has just opened the account looks for its coins first
+		case <-late:
+			return err
+		case <-ctx.Done():
+			return err
+		}
 	}
-	return json.NewEncoder(out).Encode(v)
 }
 
 func (d *device) pay(ctx context.Context, o options, to, amount string, out io.Writer) error {
