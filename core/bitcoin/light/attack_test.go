@@ -803,3 +803,61 @@ func TestReorgInTheMiddleOfEachStage(t *testing.T) {
 		}
 	}
 }
+
+// A liar was alone before a restart: what it hid is found when an honest peer
+// comes, though the filters it showed were not kept.
+func TestALiarThatWasAloneBeforeARestart(t *testing.T) {
+	for _, length := range []int{0, 1500} {
+		tr := newTree(regtest())
+		_, paid, spent, _, _ := payment(tr)
+		tip := tr.grow(spent, length)
+		liar, h := newNode("a", tr.first), newNode("h", tip)
+		without := *paid.MsgBlock
+		without.Transactions = without.Transactions[:1:1]
+		liar.filter = func(k *block) []byte {
+			if k == paid {
+				return tr.filterOf(&without)
+			}
+			return nil
+		}
+		liar.follow(tip)
+		b := newBench(t, tr, light.Options{})
+		b.every = 1 + length/10
+		b.watch(0, script(1), script(2))
+		b.join(liar)
+		if len(b.client.Coins(script(2))) != 0 && len(b.client.Coins(script(1))) != 0 {
+			t.Fatal("nothing was hidden")
+		}
+		b.restart()
+		b.join(h)
+		b.isKept(h)
+		b.agrees(tip, script(1), script(2))
+	}
+}
+
+// What was published is sent again to a peer that comes back, which may have
+// forgotten it, and alarms end once it is mined.
+func TestPublishedIsOfferedAgainAfterAReconnect(t *testing.T) {
+	tr := newTree(regtest())
+	tip := tr.grow(tr.first, 3)
+	b := newBench(t, tr, light.Options{})
+	h := newNode("h", tip)
+	b.join(h)
+	sent := pay(tr.nowhere(), script(1))
+	b.step(light.Publish{Tx: sent})
+	b.run()
+	if o := b.outcome(sent.TxHash().String()); o.Err != nil || h.pool[sent.TxHash()] == nil {
+		t.Fatalf("publish gives %v, the pool has %v", o.Err, h.pool)
+	}
+	b.leave(h)
+	clear(h.pool)
+	b.join(h)
+	if h.pool[sent.TxHash()] == nil {
+		t.Error("it was not sent again")
+	}
+	tip = tr.mine(tip, sent)
+	b.announce(tip, h)
+	b.run()
+	b.join(newNode("mute", tip))
+	b.pass(step.Hour)
+}

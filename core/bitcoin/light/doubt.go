@@ -139,7 +139,7 @@ func (c *Client) doubtAbove(p *peer, low int32) {
 	c.clearHashes()
 	c.stopScan(c.filters.tip()) // its filters are proved by what is in doubt
 	for _, q := range c.peers {
-		q.word, q.vetted = min(q.word, c.doubt.low), min(q.vetted, len(c.filters.marks))
+		q.word, q.vetted, q.differs = min(q.word, c.doubt.low), min(q.vetted, len(c.filters.marks)), 0
 		c.vet(q)
 	}
 }
@@ -152,6 +152,9 @@ func (c *Client) resolve() bool {
 		return false
 	}
 	c.doubt = nil
+	for _, p := range c.peers {
+		p.differs = 0 // from what is not believed any more
+	}
 	was, _ := d.old.knows(d.until)
 	if is, _ := c.filters.knows(d.until); was != is {
 		c.lookAgainAbove(d.low)
@@ -163,8 +166,9 @@ func (c *Client) resolve() bool {
 	for _, p := range c.peers {
 		p.word, p.vetted = min(p.word, d.until), min(p.vetted, int(d.low/header.Interval)+1)
 	}
-	if p := c.peers[d.by]; p != nil {
-		c.drop(d.by, p.word >= min(d.until, p.best), "it takes back what it said of the filters above height %d", d.low)
+	if c.peers[d.by] != nil {
+		// Not for good: it may have meant headers that gave way meanwhile.
+		c.drop(d.by, false, "it takes back what it said of the filters above height %d", d.low)
 	}
 	return true
 }

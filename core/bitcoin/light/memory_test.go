@@ -19,8 +19,9 @@ import (
 )
 
 // ceiling is what a light client's process may take at its peak, in KiB, with
-// nothing else in it: program text that was touched, Go's heap, and all.
-const ceiling = 24 << 10
+// nothing else in it: program text that was touched, Go's heap, and all. Ten runs
+// took from 21,200 to 22,700; the rest is for a garbage collector that comes late.
+const ceiling = 28 << 10
 
 // TestMemoryCeiling has another process sync 3,200 blocks whose filters have
 // 20 kB each, which is mainnet's size, and look through a dozen blocks of 1 MB.
