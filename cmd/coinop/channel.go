@@ -366,7 +366,7 @@ func listChannels(ctx context.Context, u *ui, config Config, _ channelOrder) err
 }
 
 func peek(ctx context.Context, config Config) (s node.Summary, err error) {
-	key, err := loadKey(config.Data)
+	key, err := config.loadKey()
 	if err != nil {
 		return s, err
 	}

@@ -39,7 +39,7 @@ func checkCommand(u *ui) *cobra.Command {
 // checkConfig prints what was understood. It makes the machine's key if there
 // is none, because its address is part of the answer.
 func (u *ui) checkConfig(c Config) error {
-	key, err := loadKey(c.Data)
+	key, err := c.loadKey()
 	if err != nil {
 		return err
 	}

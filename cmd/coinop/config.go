@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,25 +21,36 @@ import (
 	"coinop.dev/rail"
 	"coinop.dev/world/backup"
 	"coinop.dev/world/generation"
+	"coinop.dev/world/secret"
+	"coinop.dev/world/secret/file"
 )
 
 // Config is a machine's TOML file. An unknown key is an error that shows its
-// line. COINOP_<KEY> in the environment overrides a key of the first level.
+// line. COINOP_<KEY> in the environment overrides a key of the first level, but for
+// the key named key: COINOP_KEY is where somebody may keep the secret itself.
 type Config struct {
 	Version int    `toml:"version"` // of this layout: 1
 	Name    string `toml:"name"`
-	Data    string `toml:"data"`   // folder for the key and the store
-	Store   string `toml:"store"`  // URI; default bbolt in Data
-	Chain   string `toml:"chain"`  // URI: p2p://host:port, regtest:?listen=host:port
-	Listen  string `toml:"listen"` // address for links; empty for a machine that only pays
-	HTTP    string `toml:"http"`   // address of the local API; empty for none
+	Data    string `toml:"data"` // folder for the key and the store
+	// Key is the URI of the home of the machine's key (world/secret): file:, env:,
+	// tpm:, pkcs11:. Paths in it are best absolute. Default: the plain file key in
+	// Data.
+	Key    string `toml:"key"`
+	Store  string `toml:"store"`  // URI; default bbolt in Data
+	Chain  string `toml:"chain"`  // URI: p2p://host:port, regtest:?listen=host:port
+	Listen string `toml:"listen"` // address for links; empty for a machine that only pays
+	HTTP   string `toml:"http"`   // address of the local API; empty for none
+	// Electrum and BCCAPI are addresses at which others may ask for what this
+	// machine sees of the chain, in those protocols; empty for none.
+	Electrum string `toml:"electrum"`
+	BCCAPI   string `toml:"bccapi"`
 	// Backup is the file that has what money in channels is restored from, with the
 	// key, if the store is lost: best on another disk. Default: channels.backup in
 	// Data.
 	Backup string `toml:"backup"`
 	// Generation is the file that counts starts, by which an old copy of the store
 	// is recognised: where it is not put back together with the store. Default:
-	// generation in Data.
+	// generation in Data. A home of the key that counts by itself takes its place.
 	Generation string `toml:"generation"`
 	// Mine is how often a regtest chain gets a block, such as 2s; empty for
 	// only when asked.
@@ -120,11 +132,14 @@ func parseConfig(raw []byte) (c Config, err error) {
 }
 
 // environment lets COINOP_STORE and its like override the file. Secrets never
-// come this way: the key is a file.
+// come this way.
 func (c *Config) environment(lookup func(string) (string, bool)) error {
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		key := v.Type().Field(i).Tag.Get("toml")
+		if key == "key" {
+			continue
+		}
 		text, ok := lookup("COINOP_" + strings.ToUpper(key))
 		if !ok {
 			continue
@@ -194,8 +209,38 @@ func (c *Config) backup() backup.File {
 	return backup.File(filepath.Join(c.Data, "channels.backup"))
 }
 
-// counter counts the starts of the machine with a key.
-func (c *Config) counter(node keys.Public) generation.File {
+// home is where the machine's key is.
+func (c *Config) home() (secret.Home, error) {
+	if c.Key == "" {
+		return &file.Home{Path: filepath.Join(c.Data, "key"), Plain: true}, nil
+	}
+	return secret.Default.Open(c.Key)
+}
+
+// machineKey loads the machine's key, or makes one the first time.
+func machineKey(home secret.Home) (keys.Secret, error) {
+	return secret.MachineKey(home, rand.Reader)
+}
+
+// loadKey is machineKey for who needs no more of its home.
+func (c *Config) loadKey() (keys.Secret, error) {
+	home, err := c.home()
+	if err != nil {
+		return keys.Secret{}, err
+	}
+	defer home.Close()
+	return machineKey(home)
+}
+
+// loadKey loads the key of a machine whose config names no home for it.
+func loadKey(data string) (keys.Secret, error) { return (&Config{Data: data}).loadKey() }
+
+// counter counts the starts of the machine with a key: where the key is, if that
+// counts, or else in a file.
+func (c *Config) counter(home secret.Home, node keys.Public) generation.Counter {
+	if own := home.Counter(node); own != nil {
+		return own
+	}
 	path := c.Generation
 	if path == "" {
 		path = filepath.Join(c.Data, "generation")

@@ -14,7 +14,7 @@ import (
 
 func labCommand(u *ui) *cobra.Command {
 	c := &cobra.Command{Use: "lab", Short: "Measure a rail: all ends as processes, over a real link, on real stores"}
-	c.AddCommand(labRunCommand(u), labGrowthCommand(u), labLightCommand(u), labEndCommand(u), labLightClientCommand(u))
+	c.AddCommand(labRunCommand(u), labGrowthCommand(u), labLightCommand(u), labEndCommand(u))
 	return c
 }
 

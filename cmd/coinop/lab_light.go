@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 
 func labLightCommand(u *ui) *cobra.Command {
 	o := lab.LightOptions{Headers: 1_000_000}
+	client := ""
 	c := &cobra.Command{
 		Use: "light", Short: "Have a light client follow a chain as long as Bitcoin's", Args: noArgs,
 		Long: "Makes a chain of headers by mainnet's rules, with the easiest work. Judges them all on one processor; then starts\n" +
@@ -22,7 +24,7 @@ func labLightCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Command = []string{self, "lab", "light-client"}
+			o.Command = []string{cmp.Or(client, self), "light-client"}
 			bar := newBar(u, "headers", uint64(o.Headers))
 			r, err := lab.MeasureLight(cmd.Context(), o, bar.set)
 			bar.end()
@@ -34,13 +36,6 @@ func labLightCommand(u *ui) *cobra.Command {
 	}
 	c.Flags().IntVar(&o.Headers, "headers", o.Headers, "in the chain")
 	c.Flags().StringVar(&o.Dir, "dir", "", "on whose disk the store is made (default the system's temporary folder)")
+	c.Flags().StringVar(&client, "client", "", "another build of coinop whose light client is measured, such as a device's")
 	return c
-}
-
-// labLightClientCommand is what lab light starts.
-func labLightClientCommand(u *ui) *cobra.Command {
-	return &cobra.Command{
-		Use: "light-client", Hidden: true, Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return lab.LightClient(cmd.Context(), u.in, u.out) },
-	}
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -22,6 +20,7 @@ import (
 	"coinop.dev/core/step"
 	"coinop.dev/world/backup"
 	"coinop.dev/world/generation"
+	"coinop.dev/world/secret"
 	"coinop.dev/world/store"
 )
 
@@ -81,10 +80,11 @@ type restoration struct {
 }
 
 func (u *ui) restore(c Config, from backup.File, drill bool) error {
-	key, err := haveKey(c.Data)
+	home, key, err := c.haveKey()
 	if err != nil {
 		return err
 	}
+	defer home.Close()
 	sealed, err := from.Read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return exit{err, exitNotFound}
@@ -99,7 +99,7 @@ func (u *ui) restore(c Config, from backup.File, drill bool) error {
 	r := rehearse(b, key)
 	r.From, r.Drill = string(from), drill
 	if !drill {
-		if err := putBack(c, key, b, sealed); err != nil {
+		if err := putBack(c, c.counter(home, key.Public()), key, b, sealed); err != nil {
 			return err
 		}
 	}
@@ -112,14 +112,31 @@ func (u *ui) restore(c Config, from backup.File, drill bool) error {
 	return nil
 }
 
-// haveKey reads the machine's key. To restore without it is not possible, so
-// unlike loadKey it never makes one.
-func haveKey(data string) (keys.Secret, error) {
-	path := filepath.Join(data, "key")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return keys.Secret{}, exit{fmt.Errorf("there is no key %s; put the machine's key there first, nothing else opens a backup", path), exitNotFound}
+// haveKey loads the machine's key. To restore without it is not possible, so
+// unlike machineKey it never makes one. The caller closes the home.
+func (c *Config) haveKey() (secret.Home, keys.Secret, error) {
+	home, err := c.home()
+	if err != nil {
+		return nil, keys.Secret{}, err
 	}
-	return loadKey(data)
+	key, err := readKey(home)
+	if errors.Is(err, secret.ErrEmpty) {
+		err = exit{fmt.Errorf("%w; put the machine's key there first, nothing else opens a backup", err), exitNotFound}
+	}
+	if err != nil {
+		return nil, key, errors.Join(err, home.Close())
+	}
+	return home, key, nil
+}
+
+// readKey loads a key and never makes one.
+func readKey(home secret.Home) (keys.Secret, error) {
+	seed, err := home.Load()
+	if err != nil {
+		return keys.Secret{}, err
+	}
+	defer seed.Wipe()
+	return seed.Key()
 }
 
 // rehearse restores each channel in memory.
@@ -171,7 +188,7 @@ func (r restoration) text(w io.Writer) {
 }
 
 // putBack writes the channels into the store, which must have none.
-func putBack(c Config, key keys.Secret, b *core.Backup, sealed []byte) (err error) {
+func putBack(c Config, counter generation.Counter, key keys.Secret, b *core.Backup, sealed []byte) (err error) {
 	if !c.remembers() {
 		return usage{fmt.Errorf("store %s is forgotten when the command ends; name one on disk", c.store())}
 	}
@@ -191,7 +208,7 @@ func putBack(c Config, key keys.Secret, b *core.Backup, sealed []byte) (err erro
 		}
 	}
 	// The start first: a store that is empty and counted is restored again.
-	if _, err := generation.Accept(db, c.counter(key.Public()), b.Generation); err != nil {
+	if _, err := generation.Accept(db, counter, b.Generation); err != nil {
 		return err
 	}
 	return db.Commit(fx.Put)

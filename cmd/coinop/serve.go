@@ -82,6 +82,14 @@ func serve(ctx context.Context, u *ui, config Config) error {
 			go mineEvery(life, m, mine)
 		}
 	}
+	fronts, stopFronts, err := s.openFronts()
+	if err != nil {
+		return err
+	}
+	defer stopFronts()
+	for name, uri := range fronts {
+		ready[name] = uri
+	}
 	if config.HTTP != "" {
 		addr, closeAPI, err := s.serveAPI(config.HTTP)
 		if err != nil {

@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -22,10 +18,12 @@ import (
 	"coinop.dev/till"
 	"coinop.dev/world/chain"
 	"coinop.dev/world/generation"
+	"coinop.dev/world/secret"
 	"coinop.dev/world/store"
 
 	_ "coinop.dev/rail/all"
 	_ "coinop.dev/world/chain/all"
+	_ "coinop.dev/world/secret/all"
 	_ "coinop.dev/world/store/all"
 )
 
@@ -33,6 +31,7 @@ import (
 // purse, its till and their rails. serve and pay run one, the demo two.
 type station struct {
 	Config
+	home    secret.Home // of the key
 	key     keys.Secret
 	db      store.DB
 	chain   chain.Source
@@ -54,7 +53,10 @@ func openStation(ctx context.Context, c Config, source chain.Source, log *slog.L
 			s.close()
 		}
 	}()
-	if s.key, err = loadKey(c.Data); err != nil {
+	if s.home, err = c.home(); err != nil {
+		return s, err
+	}
+	if s.key, err = machineKey(s.home); err != nil {
 		return s, err
 	}
 	if s.db, err = store.Default.Open(c.store()); err != nil {
@@ -91,7 +93,7 @@ func openStation(ctx context.Context, c Config, source chain.Source, log *slog.L
 // begin counts the start. It fails if the store may be an old copy, unless the
 // owner accepts that: then Lightning channels are given up first.
 func (s *station) begin() (uint64, error) {
-	counter := s.counter(s.key.Public())
+	counter := s.counter(s.home, s.key.Public())
 	start, err := generation.Begin(s.db, counter)
 	var stale *generation.Stale
 	if !s.AcceptStale || !errors.As(err, &stale) {
@@ -169,6 +171,10 @@ func (s *station) openRails(ctx context.Context) error {
 }
 
 func (s *station) openRail(ctx context.Context, uri string) (*rail.Rail, error) {
+	uri, err := s.seeded(uri)
+	if err != nil {
+		return nil, err
+	}
 	r, err := rail.Default.Open(ctx, uri, rail.Env{Machine: s.machine, Rail: s.rail})
 	if err != nil {
 		return nil, err
@@ -203,51 +209,10 @@ func (s *station) close() error {
 	if s.ownsChain {
 		errs = append(errs, s.chain.Close())
 	}
+	if s.home != nil {
+		errs = append(errs, s.home.Close())
+	}
 	return errors.Join(errs...)
-}
-
-// loadKey reads the machine's key, or makes one the first time.
-func loadKey(data string) (keys.Secret, error) {
-	path := filepath.Join(data, "key")
-	raw, err := os.ReadFile(path)
-	if err == nil {
-		k, err := keys.SecretFromBytes(raw)
-		if err != nil {
-			return k, fmt.Errorf("key file %s: %w", path, err)
-		}
-		return k, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return keys.Secret{}, fmt.Errorf("key file: %w", err)
-	}
-	k, err := keys.NewSecret(rand.Reader)
-	if err == nil {
-		err = writeKey(data, path, k)
-	}
-	if err != nil {
-		return k, fmt.Errorf("make key file: %w", err)
-	}
-	return k, nil
-}
-
-// writeKey is on disk before the key is used: a key that pays and is then
-// forgotten is money lost.
-func writeKey(data, path string, k keys.Secret) error {
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(k.Reveal())
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return store.SyncDir(data)
 }
 
 // wallet is where the station's money on chain is.

@@ -77,7 +77,7 @@ func (u *ui) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	for _, c := range []*cobra.Command{
 		demoCommand(u), serveCommand(u), payCommand(u), chargeCommand(u), checkCommand(u), channelCommand(u), restoreCommand(u),
-		railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), versionCommand(u),
+		keyCommand(u), walletCommand(u), railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), lightClientCommand(u), versionCommand(u),
 	} {
 		if c != nil { // a part that this build leaves out
 			root.AddCommand(c)
@@ -162,9 +162,9 @@ func (u *ui) print(v any) error {
 	return e.Encode(v)
 }
 
-// terminal reports whether a person is likely to read w.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// terminal reports whether a person is likely to read, or to write, a stream.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

@@ -287,8 +287,44 @@ func (w *Wallet) account(name string) (*account, error) {
 	return a, nil
 }
 
+// unsure tells that the chain has not said yet whether the next address was ever
+// paid. If it was, by another copy of this wallet, its coins are no answer to
+// whoever is given it now.
+func (a *account) unsure() bool {
+	next := int(a.next[receive])
+	return next < len(a.list[receive]) && !a.list[receive][next].told
+}
+
+// hold keeps a question for an address until the chain has told.
+func (w *Wallet) hold(id, op string, ev any, fx *step.Effects) {
+	if len(w.held) == MaxHeld {
+		w.fail(id, coinop.Refused, op, fmt.Errorf("%d questions for an address wait for the chain, which is the limit; ask again", MaxHeld), fx)
+		return
+	}
+	w.held = append(w.held, ev)
+}
+
+// goOnHeld answers the questions that waited for the chain; those that still have
+// to are held again.
+func (w *Wallet) goOnHeld(fx *step.Effects) {
+	held := w.held
+	w.held = nil
+	for _, ev := range held {
+		switch ev := ev.(type) {
+		case Fresh:
+			w.freshAddress(ev, fx)
+		case Invoice:
+			w.invoice(ev, fx)
+		}
+	}
+}
+
 func (w *Wallet) freshAddress(ev Fresh, fx *step.Effects) {
 	a, err := w.account(ev.Account)
+	if err == nil && a.unsure() {
+		w.hold(ev.Ask, "address", ev, fx)
+		return
+	}
 	if err == nil {
 		var at Address
 		if at, err = w.fresh(a, fx); err == nil {
@@ -304,6 +340,9 @@ func (w *Wallet) freshAddress(ev Fresh, fx *step.Effects) {
 func (w *Wallet) fresh(a *account, fx *step.Effects) (Address, error) {
 	if out := a.next[receive] - min(a.used[receive], a.next[receive]); out >= w.o.Gap {
 		return Address{}, fmt.Errorf("%d addresses of account %s are out and not paid, which is the gap limit; a restored wallet would miss more (raise Options.Gap)", out, a.name)
+	}
+	if a.unsure() {
+		return Address{}, fmt.Errorf("the chain has not told of all addresses of account %s yet; ask again", a.name)
 	}
 	index := a.next[receive]
 	if index >= MaxAddresses {

@@ -37,8 +37,9 @@ type batch struct {
 	merkle   *merkle.Proof
 	proves   chainhash.Hash // the transaction that merkle is of
 	spends   map[wire.OutPoint]watch.Status
-	dropped  bool // from the wallet's list
-	holds    int  // orders that need the proof
+	sought   int32 // the tip when a proof was asked for last
+	dropped  bool  // from the wallet's list
+	holds    int   // orders that need the proof
 }
 
 // A member is an account's part of a batch. Gone ones had to leave before
@@ -326,6 +327,9 @@ func (w *Wallet) unlock(b *batch) {
 		for _, in := range m.inputs {
 			if w.locked[in.point] == b {
 				delete(w.locked, in.point)
+			}
+			if w.follows[in.point] == b {
+				delete(w.follows, in.point) // also of versions that were not mined
 			}
 		}
 	}

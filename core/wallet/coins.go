@@ -42,6 +42,7 @@ func (w *Wallet) coins(m watch.Coins, fx *step.Effects) {
 	if !s.told {
 		s.told = true
 		a.silent--
+		defer w.goOnHeld(fx) // once it is known whether there are coins
 	}
 	a.count -= len(a.coins[string(m.Script)])
 	var coins []*coin
@@ -139,7 +140,7 @@ func (w *Wallet) spendable(a *account) (all []*coin) {
 	for _, coins := range a.coins {
 		for _, c := range coins {
 			deep := w.depth(c)
-			if deep > 0 && (!c.coinbase || deep >= watch.Maturity) && c.tx != nil && w.locked[c.point] == nil && c.tx.SerializeSize() <= MaxPrevious {
+			if deep > 0 && (!c.coinbase || deep >= watch.Maturity) && !w.uncounted(c) && c.tx != nil && w.locked[c.point] == nil && c.tx.SerializeSize() <= MaxPrevious {
 				all = append(all, c)
 			}
 		}
@@ -161,7 +162,7 @@ func comparePoints(a, b wire.OutPoint) int {
 // A Balance is an account's money in satoshi.
 type Balance struct {
 	Confirmed int64 `json:"confirmed_sat"` // in blocks, and in no transaction of ours
-	Waiting   int64 `json:"waiting_sat"`   // on its way in: unconfirmed, immature, or our own change
+	Waiting   int64 `json:"waiting_sat"`   // on its way in: unconfirmed, immature, not deep enough for its bill, or our own change
 	Reserved  int64 `json:"reserved_sat"`  // in transactions of ours that are on their way
 }
 
@@ -187,7 +188,7 @@ func (w *Wallet) balance(a *account) (b Balance) {
 			deep := w.depth(c)
 			switch {
 			case w.locked[c.point] != nil || change[c.point]:
-			case deep == 0 || c.coinbase && deep < watch.Maturity:
+			case deep == 0 || c.coinbase && deep < watch.Maturity || w.uncounted(c):
 				b.Waiting += c.value
 			default:
 				b.Confirmed += c.value

@@ -95,15 +95,37 @@ func (w *Wallet) settle(fx *step.Effects) {
 		if !b.answered && w.o.Depth > 0 {
 			var ok bool
 			if headers, ok = w.headersFor(b, v); !ok && b.deep < w.o.Depth+ProofGrace {
-				w.wantHeaders = true
+				w.seek(b, v, fx)
 				continue
 			}
+		}
+		if w.hangOn(b, v) != nil && b.deep < ConflictDepth {
+			if !b.answered {
+				w.answerAll(b, v, headers, fx)
+			}
+			continue // until it is certain that they cannot be mined
 		}
 		w.close(b, v, headers, fx)
 	}
 	if w.wantHeaders {
 		w.wantHeaders = false
 		w.askHeaders(fx)
+	}
+}
+
+// seek asks, once for each tip, for what a proof lacks: headers, or a Merkle
+// branch. A coin shows one only while it is unspent, and after a reorganisation
+// the block that has it may also have who spends our change; so the payees'
+// coins are asked for, too.
+func (w *Wallet) seek(b *batch, v *version, fx *step.Effects) {
+	if b.sought == w.tip {
+		return
+	}
+	b.sought, w.wantHeaders = w.tip, true
+	for _, s := range v.shares {
+		for _, out := range s.outs {
+			w.send(watch.Chain, watch.Script{Script: v.tx.TxOut[out].PkScript, Since: max(b.at-1, 0), Prove: true}, fx)
+		}
 	}
 }
 
@@ -196,6 +218,16 @@ func (w *Wallet) spend(b *batch, v *version) {
 	}
 }
 
+// deadOrLeft ends a batch that spends a coin which will never be. If it is not
+// published its orders try again.
+func (w *Wallet) deadOrLeft(b *batch, m *member, fx *step.Effects) {
+	if b.complete() == nil {
+		w.leave(b, []*member{m}, fx)
+		return
+	}
+	w.dead(b, m, fmt.Errorf("%w: the transaction before was replaced", ErrConflict), fx)
+}
+
 // dead ends a batch that cannot be mined any more. The orders of whoever spent
 // the coin are unpaid for certain; the others go on, each with its own coins.
 func (w *Wallet) dead(b *batch, culprit *member, err error, fx *step.Effects) {
@@ -238,8 +270,49 @@ func (w *Wallet) dead(b *batch, culprit *member, err error, fx *step.Effects) {
 	}
 }
 
-// orphan ends the children of a batch's versions that were not mined.
+// hangOn finds a batch, of one or more, that spends the change of a version of b
+// that is not v. There is one if that version was in a block that a
+// reorganisation has taken away.
+func (w *Wallet) hangOn(b *batch, v *version) *batch {
+	other := map[chainhash.Hash]bool{}
+	for _, x := range b.versions {
+		if x.full && x != v {
+			other[x.id()] = true
+		}
+	}
+	for _, c := range w.batches {
+		if len(other) > 0 && !c.child() && c.on(other) != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// on finds the member that spends an output of one of some transactions.
+func (b *batch) on(txs map[chainhash.Hash]bool) *member {
+	for _, m := range b.members {
+		for _, in := range m.inputs {
+			if txs[in.point.Hash] && !m.gone {
+				return m
+			}
+		}
+	}
+	return nil
+}
+
+// orphan ends what hangs on a batch's versions that were not mined.
 func (w *Wallet) orphan(b *batch, mined chainhash.Hash, fx *step.Effects) {
+	lost := map[chainhash.Hash]bool{}
+	for _, v := range b.versions {
+		if v.full && v.id() != mined {
+			lost[v.id()] = true
+		}
+	}
+	for _, c := range slices.Clone(w.batches) {
+		if m := c.on(lost); m != nil && c != b && !c.child() && !c.dropped {
+			w.deadOrLeft(c, m, fx)
+		}
+	}
 	for _, c := range slices.Clone(w.batches) {
 		if c.child() && c.parent == b.n && c.parentID() != mined {
 			w.erase(c, fx)

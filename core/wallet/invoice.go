@@ -59,6 +59,10 @@ type bill struct {
 func (b *bill) paid() bool { return b.told > 0 }
 
 func (w *Wallet) invoice(ev Invoice, fx *step.Effects) {
+	if a, err := w.account(ev.Account); err == nil && w.bills[ev.Order] == nil && a.unsure() {
+		w.hold(BillID(ev.Order), "bill "+ev.Order.String(), ev, fx)
+		return
+	}
 	at, err := w.bill(ev, fx)
 	if err != nil {
 		w.fail(BillID(ev.Order), coinop.Refused, "bill "+ev.Order.String(), err, fx)
@@ -131,6 +135,9 @@ func (w *Wallet) collect(b *bill, coins []*coin, fx *step.Effects) {
 	if !changed {
 		return
 	}
+	if a := w.accounts[b.account]; len(a.waiting) > 0 {
+		w.hungry[a.name] = true
+	}
 	if b.got >= b.amount || was {
 		e := receipt.Entry{Order: b.order, Amount: b.got - b.told}
 		b.told = b.got
@@ -140,6 +147,13 @@ func (w *Wallet) collect(b *bill, coins []*coin, fx *step.Effects) {
 		}
 	}
 	fx.Put = append(fx.Put, b.record())
+}
+
+// uncounted tells that a coin pays a bill and is not deep enough yet. Until then it
+// is not spent: a coin that is gone is nobody's payment.
+func (w *Wallet) uncounted(c *coin) bool {
+	b := w.billed[string(c.script.Script.Script)]
+	return b != nil && len(b.counted) < maxBillCoins && !b.has(c.point)
 }
 
 // collectDeep looks at bills again when headers have made their coins deeper.

@@ -58,9 +58,23 @@ func (w *Wallet) sendProposal(b *batch, v *version, s *share, fx *step.Effects) 
 	if s.held != nil {
 		p = readHeld(s.held)
 	} else {
+		w.proveAgain(b, m)
 		p = v.proposal(b, s)
 	}
 	w.send(w.accounts[m.account].signer, p, fx)
+}
+
+// proveAgain takes the proofs of a member's coins as the chain has them now: a
+// reorganisation puts them into other blocks.
+func (w *Wallet) proveAgain(b *batch, m *member) {
+	for _, in := range m.inputs {
+		for _, c := range w.accounts[m.account].coins[string(in.script.Script.Script)] {
+			if c.point == in.point && c.proof != nil && (in.proof == nil || !bytes.Equal(c.proof.Append(nil), in.proof.Append(nil))) {
+				in.proof = c.proof
+				w.touched[b] = true
+			}
+		}
+	}
 }
 
 // readHeld reads a proposal that was kept to be sent again.

@@ -22,8 +22,11 @@ func (w *Wallet) refused(from string, m consent.Refusal, fx *step.Effects) {
 	orders := b.members[s.member].orders
 	tooMuch := m.Reason == consent.ReasonPerDay && len(orders) > 1 && b.complete() == nil
 	old := len(orders) > 0 && orders[0].at+GiveUp < w.now
-	if m.Reason.Passes() && !tooMuch && !old {
-		if m.Reason == consent.ReasonLockTime || m.Reason == consent.ReasonDepth {
+	// In a reorganisation the signer and the proof may be on two branches, for some
+	// blocks.
+	forked := m.Reason == consent.ReasonProof && w.tip < v.at+ProofGrace
+	if (m.Reason.Passes() || forked) && !tooMuch && !old {
+		if m.Reason == consent.ReasonLockTime || m.Reason == consent.ReasonDepth || forked {
 			w.showTip(from, fx) // its headers may end too early
 		}
 		return

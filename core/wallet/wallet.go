@@ -76,6 +76,8 @@ const (
 	// MaxBills bounds bills that are not paid, and KeepBills those that are.
 	MaxBills  = 4096
 	KeepBills = 8192
+	// MaxHeld bounds questions for an address that wait for the chain.
+	MaxHeld = 1024
 	// MaxGap bounds Options.Gap and Options.Ahead.
 	MaxGap = 10_000
 	// MaxHistory is how many entries of an account's history are kept.
@@ -194,6 +196,7 @@ type Wallet struct {
 	billed   map[string]*bill // by script
 	billList []*bill
 	unpaid   int
+	held     []any // Fresh and Invoice that wait for the chain; who asked asks again after a restart
 
 	tail   tail
 	linked map[string]bool

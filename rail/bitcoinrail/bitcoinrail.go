@@ -226,11 +226,13 @@ func start(ctx context.Context, m *engine.Machine, s settings) error {
 
 // startWallet puts the wallet into the machine, which has public keys only.
 func startWallet(ctx context.Context, m *engine.Machine, s settings) error {
-	_, tip, err := m.Chain.Tip(ctx)
-	if err != nil && !errors.Is(err, chain.ErrSyncing) {
-		return err
+	// Proofs need headers of blocks to come, and of those that came while the
+	// machine was off.
+	if tip, _, err := m.Chain.Tip(ctx); err == nil && tip > wallet.KeepHeaders {
+		if h, err := chain.HeaderAt(ctx, m.Chain, tip-wallet.KeepHeaders); err == nil {
+			s.wallet.Base = h.BlockHash()
+		}
 	}
-	s.wallet.Base = tip // proofs need headers from now on
 	w, err := wallet.Load(m.DB, s.wallet)
 	if err != nil {
 		return err

@@ -4,8 +4,9 @@
 //
 // Two places keep the number of the machine's last start: the store, and a counter
 // outside of it, which whoever puts the store back does not put back with it: a
-// file elsewhere, or one day a TPM. Begin adds one to both at every start, before
-// anything is done with the store.
+// file elsewhere, or a counter of the TPM or token that has the machine's key
+// (world/secret). Begin adds one to both at every start, before anything is done
+// with the store.
 //
 // The rule. Let d be the store's number and c the counter's; a number that is
 // missing is 0. The store is written first, then the counter, each durably. So an
@@ -31,9 +32,9 @@
 // the backups that peers keep (core/lightning/node, backup.go), and the peers'
 // own proof at reconnection (BOLT 2, data loss protection).
 //
-// A machine whose disk is rolled back as a whole, counter included, is not
-// recognised here either; the generation is in every backup that peers keep, so
-// they are what tells.
+// A machine whose disk is rolled back as a whole is recognised by a counter that is
+// not on the disk. With a file there it is not; the generation is in every backup
+// that peers keep, so they are what tells.
 package generation
 
 import (

@@ -325,6 +325,14 @@ func (c *Client) Looked(s []byte, since int32) bool {
 	return w != nil && w.next == 0 && w.since <= max(since, c.o.Birthday, 1)
 }
 
+// Since is the height that somebody has a script watched from; 0 if nobody has.
+func (c *Client) Since(s []byte) int32 {
+	if w := c.scripts[string(s)]; w != nil && !w.brief {
+		return w.since
+	}
+	return 0
+}
+
 // Full tells whether no more scripts can be watched.
 func (c *Client) Full() bool { return len(c.scripts) >= MaxScripts }
 

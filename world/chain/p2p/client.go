@@ -288,9 +288,15 @@ func (c *Client) Status(ctx context.Context, o watch.Output) (s watch.Status, er
 }
 
 // Coins implements chain.Source. Of what waits for a block it knows only what
-// was published here.
+// was published here. A script that is watched already is believed to be of no
+// interest before the height that it is watched from; another is looked for from
+// the birthday on.
 func (c *Client) Coins(ctx context.Context, script []byte) (coins []watch.Coin, err error) {
-	err = c.lookFor(ctx, watch.Script{Script: script}, func(core *light.Client) { coins = core.Coins(script) })
+	since := int32(0)
+	if err := c.look(ctx, func(core *light.Client) { since = core.Since(script) }); err != nil {
+		return nil, err
+	}
+	err = c.lookFor(ctx, watch.Script{Script: script, Since: since}, func(core *light.Client) { coins = core.Coins(script) })
 	return coins, err
 }
 
