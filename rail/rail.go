@@ -44,6 +44,10 @@ type NetworkDriver interface {
 	Speaks() []string
 }
 
+// A Verifier is a Driver whose receipts are checked offline in a way of their own.
+// Those of others are stamped (VerifyStamp).
+type Verifier interface{ Verify(r coinop.Receipt) error }
+
 // A Conn is one open rail.
 type Conn interface {
 	// Pay returns a receipt with its proof, or an error whose kind is Unpaid
@@ -350,4 +354,19 @@ func (p *Params) Close() error {
 		return fmt.Errorf("parameter %.40q is unknown to this rail", key)
 	}
 	return nil
+}
+
+// Verify checks a receipt offline, by the rail that its payee is paid over.
+func (g *Registry) Verify(r coinop.Receipt) error {
+	scheme, _, _ := strings.Cut(r.To, ":")
+	g.mu.Lock()
+	d := g.drivers[scheme]
+	g.mu.Unlock()
+	if v, ok := d.(Verifier); ok {
+		return v.Verify(r)
+	}
+	if d == nil {
+		return fmt.Errorf("the receipt is of rail %.20q, which this build has not: %s", scheme, strings.Join(g.Schemes(), ", "))
+	}
+	return VerifyStamp(r)
 }

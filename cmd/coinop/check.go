@@ -93,10 +93,10 @@ func (u *ui) checkReceipt(path string) error {
 	} else if err := json.Unmarshal(raw, &r); err != nil {
 		return usage{fmt.Errorf("receipt: %w", err)}
 	}
-	if scheme, _, ok := strings.Cut(r.To, "://"); !ok || scheme == "" {
+	if scheme, _, ok := strings.Cut(r.To, ":"); !ok || scheme == "" {
 		return usage{errors.New("receipt: it names no payee")}
 	}
-	if err := rail.VerifyStamp(r); err != nil {
+	if err := rail.Default.Verify(r); err != nil {
 		return fmt.Errorf("receipt: %w", err)
 	}
 	return u.show(map[string]any{"valid": true, "order": r.Order, "amount_msat": uint64(r.Amount), "to": r.To}, func(w io.Writer) {

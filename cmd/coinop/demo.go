@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/trade"
+	"coinop.dev/rail/bitcoinrail"
 	"coinop.dev/rail/lnrail"
 	"coinop.dev/world/chain"
 	"coinop.dev/world/chain/regtest"
@@ -87,11 +89,12 @@ func demoCommand(u *ui) *cobra.Command {
 		Long: "Two machines, each with its own key and store, over TCP, and a Bitcoin regtest chain in the box.\n" +
 			"The buyer pays for every reading of this computer, or for energy from a simulated meter. At the end the\n" +
 			"channel is closed, the closing transaction mined, and the balances are read back from the chain.\n" +
-			"Over lightning there are three: a car pays a charger through a router, which can be made to cheat.",
+			"Over lightning there are three: a car pays a charger through a router, which can be made to cheat.\n" +
+			"Over bitcoin a meter that sees no chain pays through a gateway that has no keys, and can be made to lie.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.scenario == "" {
 				o.scenario = "sensor"
-				if o.rail == lnrail.Scheme {
+				if o.rail == lnrail.Scheme || o.rail == bitcoinrail.Scheme {
 					o.scenario = "charger"
 				}
 			}
@@ -99,7 +102,10 @@ func demoCommand(u *ui) *cobra.Command {
 				return usage{fmt.Errorf("no scenario is called %q; there is sensor and charger", o.scenario)}
 			}
 			if courses[o.rail] == nil {
-				return usage{fmt.Errorf("the demo runs on oneway, payword or lightning, not on %q", o.rail)}
+				return usage{fmt.Errorf("the demo runs on oneway, payword, lightning or bitcoin, not on %q", o.rail)}
+			}
+			if o.rail == bitcoinrail.Scheme && o.scenario != "charger" {
+				return usage{fmt.Errorf("a reading is %v, which is dust on the chain; over bitcoin there is only the charger", scenarios["sensor"].item.Price)}
 			}
 			if o.rate < 0 || o.rate > 5000 {
 				return usage{fmt.Errorf("rate is %v; it must be 0 (the scenario's own) to 5000 payments a second", o.rate)}
@@ -110,8 +116,8 @@ func demoCommand(u *ui) *cobra.Command {
 			return newDemo(u, o).run(cmd.Context())
 		},
 	}
-	c.Flags().StringVar(&o.scenario, "scenario", "", "what is sold: sensor, charger (default sensor; over lightning, charger)")
-	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: oneway, payword, lightning")
+	c.Flags().StringVar(&o.scenario, "scenario", "", "what is sold: sensor, charger (default sensor; over lightning and bitcoin, charger)")
+	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: oneway, payword, lightning, bitcoin")
 	c.Flags().StringVar(&o.chain, "chain", demoChains[0], "how each machine sees the chain: regtest (as the node itself), p2p (a light client of its own)")
 	c.Flags().DurationVar(&o.length, "for", 0, "how long to pay, such as 20s; 0 until Ctrl-C")
 	c.Flags().Float64Var(&o.rate, "rate", 0, "payments a second; 0 for the scenario's own")
@@ -146,9 +152,10 @@ type course interface {
 
 // courses are the demo's by their rail.
 var courses = map[string]func(*demo) course{
-	"oneway":      func(d *demo) course { return &pair{demo: d} },
-	"payword":     func(d *demo) course { return &pair{demo: d} },
-	lnrail.Scheme: func(d *demo) course { return &relay{demo: d} },
+	"oneway":           func(d *demo) course { return &pair{demo: d} },
+	"payword":          func(d *demo) course { return &pair{demo: d} },
+	lnrail.Scheme:      func(d *demo) course { return &relay{demo: d} },
+	bitcoinrail.Scheme: newCustody,
 }
 
 // demo is the running demonstration.
@@ -156,11 +163,12 @@ type demo struct {
 	demoOptions
 	scenario
 	course
-	u     *ui
-	dir   string
-	node  *regtest.Node
-	hub   *page.Hub
-	begin time.Time
+	u      *ui
+	dir    string
+	node   *regtest.Node
+	hub    *page.Hub
+	begin  time.Time
+	window time.Duration // that the rate is taken over
 
 	mu            sync.Mutex
 	buyer, seller demoMachine
@@ -186,7 +194,9 @@ type demo struct {
 type demoMachine struct {
 	name    string
 	config  Config
+	blind   bool     // it has no view of the chain
 	station *station // nil while it is killed
+	end     func()   // ends what its purse has under way
 	state   page.Life
 	kills   int
 	onchain int64
@@ -216,13 +226,14 @@ const maxLatencies = 4096
 
 // settlement is what the chain says at the end.
 type settlement struct {
-	txids     []chainhash.Hash // that closed the channels
+	txids     []chainhash.Hash // that closed the channels; or the newest that paid
 	onchain   map[string]int64 // satoshi, by the machines' names
 	fees      int64
 	left      int64 // satoshi in outputs that nobody has taken
 	conserved bool
 	receiptOK bool
 	more      map[string]any // for the report
+	words     []string       // the same for a person
 }
 
 // sum is all of it.
@@ -234,7 +245,8 @@ func (s *settlement) sum() (sum int64) {
 }
 
 func newDemo(u *ui, o demoOptions) *demo {
-	d := &demo{demoOptions: o, scenario: scenarios[o.scenario], u: u, hub: page.NewHub(), begin: time.Now(), phase: page.Opening}
+	o.chain = cmp.Or(o.chain, demoChains[0])
+	d := &demo{demoOptions: o, scenario: scenarios[o.scenario], u: u, hub: page.NewHub(), begin: time.Now(), phase: page.Opening, window: time.Second}
 	d.course = courses[o.rail](d)
 	if d.rate == 0 {
 		d.rate = d.usual
@@ -301,26 +313,34 @@ func (d *demo) run(ctx context.Context) (err error) {
 func (d *demo) start(m *demoMachine) error {
 	ctx := context.Background()
 	var source chain.Source = d.node
-	if d.chain != demoChains[0] {
+	switch {
+	case m.blind:
+		source = nil
+	case d.chain != demoChains[0]:
 		m.config.Chain, source = d.chain+"://"+d.node.Addr(), nil
 	}
 	s, err := openStation(ctx, m.config, source, d.u.log(m.name))
 	if err != nil {
 		return err
 	}
-	open, cancel := context.WithTimeout(ctx, demoOpen)
-	defer cancel()
-	err = s.openRails(open)
+	// A purse pays within the context that its rails were opened in.
+	life, end := context.WithCancel(ctx)
+	late := time.AfterFunc(demoOpen, end)
+	err = s.openRails(life)
 	if err == nil {
-		err = d.started(open, m, s)
+		err = d.started(life, m, s)
+	}
+	if !late.Stop() && err == nil {
+		err = context.DeadlineExceeded
 	}
 	if err != nil {
+		end()
 		s.close()
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	m.station, m.state = s, page.Running
+	m.station, m.end, m.state = s, end, page.Running
 	return nil
 }
 
@@ -328,6 +348,7 @@ func (d *demo) start(m *demoMachine) error {
 func (d *demo) stop() {
 	for _, m := range d.machines {
 		if m.station != nil {
+			m.end()
 			m.station.close()
 		}
 	}
@@ -469,8 +490,8 @@ func (d *demo) tell(p50 float64) {
 	s, out := d.closed, d.u.out
 	receipt, _ := json.MarshalIndent(d.receipt, "  ", "  ")
 	fmt.Fprintf(out, "%d payments for %d %s of %s, %v in all; half of them took less than %.1f ms\n", d.payments, d.units, d.item.Unit, d.source, d.paid, p50)
-	for _, id := range s.txids {
-		fmt.Fprintf(out, "closed by %v\n", id)
+	for _, line := range s.words {
+		fmt.Fprintln(out, line)
 	}
 	fmt.Fprint(out, "read back from the chain: ")
 	for _, m := range slices.Backward(d.machines) {

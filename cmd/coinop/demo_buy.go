@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"coinop.dev/cmd/coinop/page"
 	"coinop.dev/core/trade"
 	"coinop.dev/purse"
+	"coinop.dev/rail/bitcoinrail"
 )
 
 // pay buys at the rate asked for until ctx ends, and then waits for what is in
@@ -56,7 +58,9 @@ func (d *demo) pay(ctx, life context.Context) error {
 		case <-time.After(time.Until(next)):
 		}
 	}
+	d.mu.Lock()
 	d.ended = time.Now()
+	d.mu.Unlock()
 	d.mend()
 	timer := time.AfterFunc(demoDrain, stop)
 	defer timer.Stop()
@@ -118,6 +122,9 @@ func (d *demo) buy(ctx context.Context) error {
 			d.u.log("demo").Debug("buy", "order", o.ID, "err", err)
 			if d.spent(err) {
 				return err
+			}
+			if d.demoOptions.rail == bitcoinrail.Scheme && errors.Is(err, coinop.Unpaid) {
+				o.ID = purse.NewOrderID() // the gateway remembers an order that it could not pay
 			}
 		}
 		// Killed, cut off, or the funding was reorganised away: ask again.

@@ -53,9 +53,11 @@ func (d *demo) kill(m *demoMachine) error {
 	if d.linkDown { // whoever comes back must be let in
 		d.cut(false)
 	}
+	end := m.end
 	m.station, m.state, m.kills, d.linkDown = nil, page.Killed, m.kills+1, false
 	d.mu.Unlock()
 	s.close()
+	end()
 	d.note(page.Warn, "the "+m.name+" is killed in the middle of its work")
 	go func() {
 		time.Sleep(demoDown)

@@ -404,6 +404,7 @@ func (d *relay) settle(ctx context.Context) (*settlement, error) {
 	if d.cheat != nil {
 		s.more["cheat"] = d.cheat
 	}
+	s.words = closedBy(s.txids)
 	d.note(page.Good, "both channels are closed, and the closing transactions mined")
 	return s, nil
 }

@@ -197,6 +197,15 @@ func (d *pair) settle(ctx context.Context) (*settlement, error) {
 	s := &settlement{txids: []chainhash.Hash{spent.Spender.TxHash()}, onchain: map[string]int64{d.seller.name: seller, d.buyer.name: buyer}, fees: fees}
 	paidOnChain := seller == d.paid.Sats() || d.paid.Sats() < tx.DustP2WPKH && seller == 0
 	s.conserved = s.sum() == demoFunds && paidOnChain
+	s.words = closedBy(s.txids)
 	d.note(page.Good, fmt.Sprintf("the last ticket is mined: %v", s.txids[0]))
 	return s, nil
+}
+
+// closedBy names the transactions that closed channels.
+func closedBy(ids []chainhash.Hash) (words []string) {
+	for _, id := range ids {
+		words = append(words, "closed by "+id.String())
+	}
+	return words
 }

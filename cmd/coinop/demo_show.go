@@ -41,12 +41,12 @@ func (d *demo) watch(ctx context.Context) {
 	}
 }
 
-// count keeps the last second's payments for their rate.
+// count keeps the payments of the last window for their rate.
 func (d *demo) count(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.rates = append(d.rates, tick{now, d.payments})
-	for len(d.rates) > 1 && now.Sub(d.rates[0].at) > time.Second+100*time.Millisecond {
+	for len(d.rates) > 1 && now.Sub(d.rates[0].at) > d.window+100*time.Millisecond {
 		d.rates = d.rates[1:]
 	}
 }
@@ -95,6 +95,11 @@ func (m *demoMachine) picture() page.Machine {
 // line is the terminal's one live line.
 func (d *demo) line(p page.State) {
 	if d.u.json || !terminal(d.u.err) {
+		return
+	}
+	if c := p.Custody; c != nil {
+		d.u.live(fmt.Sprintf("%s  %d %s · paid %v · %d transactions, fees %d sat · %d consents, %d kinds of lies refused · %s %d sat, %s %d sat", p.Phase, p.Delivered, p.Unit,
+			coinop.Amount(p.PaidMsat), c.Mined, c.FeesSat, c.Consents, len(c.Refusals), p.Buyer.Name, p.Buyer.OnchainSat, p.Seller.Name, p.Seller.OnchainSat))
 		return
 	}
 	d.u.live(fmt.Sprintf("%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms · %s %d sat + %v in the channel · %s %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,

@@ -36,7 +36,7 @@ func TestGuides(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(bin, "coinop"), []byte(wrapper), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			script := "set -eu\n"
+			script := "set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" // or what runs in the background keeps a guide that failed waiting
 			for _, block := range fence.FindAllStringSubmatch(string(raw), -1) {
 				kind, name, body := block[1], strings.TrimSpace(block[2]), block[3]
 				if kind == "sh" {

@@ -166,6 +166,7 @@ func (s *station) serveAPI(addr string) (string, func(), error) {
 	mux.HandleFunc("POST /v1/channels/close", s.apiCloseChannel)
 	mux.HandleFunc("POST /v1/chain/mine", s.apiMine)
 	mux.HandleFunc("POST /v1/chain/faucet", s.apiFaucet)
+	s.accountAPI(mux)
 	server := &http.Server{Handler: http.NewCrossOriginProtection().Handler(mux), ReadHeaderTimeout: 5 * time.Second}
 	go server.Serve(l)
 	return l.Addr().String(), func() { server.Close() }, nil

@@ -11,6 +11,7 @@ import (
 
 	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
+	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/receipt"
@@ -21,7 +22,11 @@ const (
 	// MaxErrands bounds the orders that a device waits for.
 	MaxErrands = MaxAccountWaiting
 
+	// KeepProven is how many settled orders a device can prove by itself.
+	KeepProven = 64
+
 	errandsKey = "end/order/"
+	provenKey  = "end/proven/"
 	claimedKey = "end/account"
 )
 
@@ -42,6 +47,7 @@ type End struct {
 	o       EndOptions
 	account string // once it is claimed
 	orders  map[coinop.OrderID]*errand
+	proven  []proven // the oldest first
 	linked  bool
 	asked   []string // who waits for a Look
 	refused string   // what the gateway said last
@@ -53,6 +59,17 @@ type End struct {
 type errand struct {
 	Pay
 	consented bool
+}
+
+// proven is a settled order's receipt.
+type proven struct {
+	n uint64
+	Paid
+}
+
+func (p *proven) record() step.Record {
+	b := codec.AppendUint(codec.AppendUint(nil, p.n), p.Amount)
+	return step.Record{Key: provenKey + p.Order.Key(), Value: append(b, p.proof...)}
 }
 
 // LoadEnd reads a device's end back, or makes a new one.
@@ -68,6 +85,7 @@ func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
 		id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, errandsKey))
 		r := codec.NewReader(value)
 		p.Order, p.Script, p.Amount, p.consented = id, append([]byte(nil), r.Bytes(MaxScript, "script")...), r.Amount(), readBool(r)
+		p.Rate = tx.FeeRate(r.Int(int(tx.MaxFeeRate), "fee rate"))
 		if err = r.Close(); err == nil && !ok {
 			err = fmt.Errorf("record %s is of no order", key)
 		}
@@ -77,13 +95,51 @@ func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
 	if err == nil {
 		err = scan
 	}
+	if err == nil {
+		err = e.loadProven(db)
+	}
 	return e, err
+}
+
+func (e *End) loadProven(db step.Reader) (err error) {
+	scan := db.Scan(provenKey, func(key string, value []byte) bool {
+		id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, provenKey))
+		r := codec.NewReader(value)
+		p := proven{n: r.Uvarint(), Paid: Paid{Order: id, Amount: r.Amount()}}
+		p.proof = append([]byte(nil), r.Take(r.Len())...)
+		if err = r.Close(); err == nil && !ok {
+			err = fmt.Errorf("record %s is of no order", key)
+		}
+		e.proven = append(e.proven, p)
+		return err == nil
+	})
+	slices.SortFunc(e.proven, func(a, b proven) int { return compare(a.n, b.n) })
+	if err == nil {
+		err = scan
+	}
+	return err
 }
 
 func (p *errand) record() step.Record {
 	b := codec.AppendBytes(nil, p.Script)
 	b = codec.AppendUint(b, p.Amount)
-	return step.Record{Key: errandsKey + p.Order.Key(), Value: appendBool(b, p.consented)}
+	b = appendBool(b, p.consented)
+	return step.Record{Key: errandsKey + p.Order.Key(), Value: codec.AppendUint(b, int64(p.Rate))}
+}
+
+func (e *End) claimed() step.Record {
+	return step.Record{Key: claimedKey, Value: []byte(e.account)}
+}
+
+// Durable is everything the end has on disk, for whoever wants to check it.
+func (e *End) Durable() (all []step.Record) {
+	if e.account != "" {
+		all = append(all, e.claimed())
+	}
+	for _, id := range sortedOrders(e.orders) {
+		all = append(all, e.orders[id].record())
+	}
+	return all
 }
 
 // Known reports whether an order was told to the gateway and is not answered.
@@ -95,6 +151,8 @@ func (e *End) Step(in step.Input) (fx step.Effects) {
 		switch ev := event.(type) {
 		case Pay:
 			e.pay(ev, &fx)
+		case coinop.Inquiry:
+			e.prove(ev, &fx)
 		case Peek:
 			e.asked = append(e.asked, ev.Ask)
 			fx.Send = append(fx.Send, step.Packet{To: e.o.Gateway, Msg: Look{Account: e.account, Fresh: ev.Fresh}})
@@ -145,6 +203,35 @@ func (e *End) pay(p Pay, fx *step.Effects) {
 	e.tell(e.orders[p.Order], fx)
 }
 
+// prove answers for an order that is settled, and never pays. One that is not
+// is answered when it is.
+func (e *End) prove(q coinop.Inquiry, fx *step.Effects) {
+	if e.orders[q.Order] != nil {
+		return
+	}
+	out := step.Outcome{ID: q.Order.Key(), Err: &coinop.Error{Kind: coinop.Refused, Op: "prove " + q.Order.String(), Err: coinop.ErrForgotten}}
+	for _, p := range e.proven {
+		if p.Order == q.Order {
+			out = step.Outcome{ID: out.ID, Value: p.Paid}
+		}
+	}
+	fx.Done = append(fx.Done, out)
+}
+
+// keep remembers a receipt in the place of the oldest.
+func (e *End) keep(paid Paid, fx *step.Effects) {
+	p := proven{Paid: paid}
+	if n := len(e.proven); n > 0 {
+		p.n = e.proven[n-1].n + 1
+	}
+	if len(e.proven) == KeepProven {
+		fx.Put = append(fx.Put, step.Record{Key: provenKey + e.proven[0].Order.Key()})
+		e.proven = e.proven[1:]
+	}
+	e.proven = append(e.proven, p)
+	fx.Put = append(fx.Put, p.record())
+}
+
 func (e *End) tell(p *errand, fx *step.Effects) {
 	if e.account != "" {
 		fx.Send = append(fx.Send, step.Packet{To: e.o.Gateway, Msg: Order{ID: p.Order, Account: e.account, Script: p.Script, Amount: p.Amount, Rate: p.Rate}})
@@ -168,7 +255,7 @@ func (e *End) heard(msg any, fx *step.Effects) {
 	case Claimed:
 		if e.account == "" && m.Account != "" {
 			e.account, e.refused = m.Account, ""
-			fx.Put = append(fx.Put, step.Record{Key: claimedKey, Value: []byte(m.Account)})
+			fx.Put = append(fx.Put, e.claimed())
 			e.resend(fx)
 		}
 	case Refused:
@@ -185,7 +272,9 @@ func (e *End) heard(msg any, fx *step.Effects) {
 			e.refused = "its receipt for order " + p.Order.String() + " is no proof: " + err.Error()
 			return // it may come again, and better
 		}
-		e.done(p, step.Outcome{ID: p.Order.Key(), Value: Paid{Order: p.Order, Amount: p.Amount, proof: m.Proof}}, fx)
+		paid := Paid{Order: p.Order, Amount: p.Amount, proof: m.Proof}
+		e.keep(paid, fx)
+		e.done(p, step.Outcome{ID: p.Order.Key(), Value: paid}, fx)
 	case Failed:
 		if p := e.orders[m.ID]; p != nil && p.consented {
 			e.refused = "order " + m.ID.String() + " has the signer's consent and may still be paid: " + m.Why
@@ -238,6 +327,9 @@ func (e *End) mine(m Shown) error {
 }
 
 func (e *End) done(p *errand, o step.Outcome, fx *step.Effects) {
+	if o.Err != nil { // in the same round, before the gateway can propose it after all
+		fx.Send = append(fx.Send, step.Packet{To: consent.Core, Msg: consent.Forget{Order: p.Order}})
+	}
 	delete(e.orders, p.Order)
 	fx.Put = append(fx.Put, step.Record{Key: errandsKey + p.Order.Key()})
 	fx.Done = append(fx.Done, o)

@@ -61,6 +61,21 @@ type Driver struct{}
 // Speaks makes the rail one that pays anybody.
 func (Driver) Speaks() []string { return []string{Scheme} }
 
+// Verify makes it a rail.Verifier: it checks a receipt of one confirmation or
+// more, by the rules of the chain that the paid address is of.
+func (Driver) Verify(r coinop.Receipt) error {
+	paid, err := paidAddress(r)
+	if err != nil {
+		return err
+	}
+	for _, p := range []*chaincfg.Params{&chaincfg.MainNetParams, &chaincfg.TestNet3Params, &chaincfg.RegressionNetParams} {
+		if _, err := descriptor.ParseAddress(paid, p); err == nil {
+			return Verify(r, p, 1)
+		}
+	}
+	return fmt.Errorf("receipt of order %v: %.100q is an address of no chain known here", r.Order, paid)
+}
+
 // Open starts the machine's wallet, or its end of a gateway's, if it is not there
 // yet.
 func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, error) {
@@ -237,7 +252,7 @@ func startWallet(ctx context.Context, m *engine.Machine, s settings) error {
 	if err != nil {
 		return err
 	}
-	return m.Host.Add(ctx, wallet.Name, w, trade.Buyer, trade.Seller)
+	return m.Host.Add(ctx, wallet.Name, w, trade.Seller)
 }
 
 // openAccount makes the account's keys from its seed.
@@ -306,7 +321,7 @@ func startEnd(ctx context.Context, m *engine.Machine, s settings, account descri
 	if err != nil {
 		return err
 	}
-	if err := m.Host.Add(ctx, wallet.Name, end, trade.Buyer); err != nil {
+	if err := m.Host.Add(ctx, wallet.Name, end); err != nil {
 		return err
 	}
 	return m.Connect(ctx, s.addr, s.gateway)

@@ -343,3 +343,17 @@ func prove(r coinop.Receipt, p *chaincfg.Params, depth int32) (got wallet.Proven
 	}
 	return wallet.Verify(receipt.Entry{Order: r.Order, Amount: r.Amount}, script, depth, p, r.Proof[len(r.Proof)-d.Len():])
 }
+
+// paidAddress is the address that a receipt says was paid.
+func paidAddress(r coinop.Receipt) (string, error) {
+	if !strings.HasPrefix(r.To, Scheme+"://") {
+		return strings.TrimPrefix(r.To, Scheme+":"), nil
+	}
+	d := codec.NewReader(r.Proof)
+	bill := d.String(maxBill, "bill")
+	if d.Err() != nil {
+		return "", fmt.Errorf("receipt of order %v: %w", r.Order, d.Err())
+	}
+	u, err := payuri.Parse(bill)
+	return u.Address, err
+}

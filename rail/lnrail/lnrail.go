@@ -47,6 +47,9 @@ type Driver struct{}
 // Speaks makes the rail one that pays anybody.
 func (Driver) Speaks() []string { return []string{Scheme} }
 
+// Verify makes it a rail.Verifier.
+func (Driver) Verify(r coinop.Receipt) error { return Verify(r) }
+
 // Open opens the node, if it is not open yet, and a channel to the peer that u
 // names, if there is none.
 func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, error) {

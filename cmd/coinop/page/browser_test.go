@@ -281,6 +281,13 @@ func TestPictures(t *testing.T) {
 		{"lightning-settled", 1280, 900, "light", routedEnd(punished(57))},
 		{"lightning-settled-phone", 375, 812, "dark", routedEnd(routed(57))},
 		{"lightning-opening", 1280, 900, "light", routedOpening},
+		{"bitcoin", 1280, 900, "light", kept(57)},
+		{"bitcoin-dark-lies", 1280, 900, "dark", liedTo(57)},
+		{"bitcoin-phone-lies", 375, 812, "light", liedTo(57)},
+		{"bitcoin-tablet-full", 800, 1000, "light", full(57)},
+		{"bitcoin-settled", 1280, 900, "light", keptEnd(liedTo(57))},
+		{"bitcoin-settled-phone", 375, 812, "dark", keptEnd(kept(57))},
+		{"bitcoin-opening", 1280, 900, "light", keptOpening()},
 	} {
 		if only := os.Getenv("PAGE_PICTURES_OF"); !strings.HasPrefix(p.name, only) {
 			continue
@@ -295,8 +302,15 @@ func TestPictures(t *testing.T) {
 		if p.state.Route != nil {
 			server = serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-router": nil, "kill-seller": nil, "mine": nil, "reorg": nil, "cheat": nil})
 		}
+		if p.state.Custody != nil {
+			server = serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-gateway": nil, "kill-seller": nil, "lie": nil, "slow": nil, "mine": nil, "reorg": nil})
+		}
 		for s := 0.25; s < p.state.ElapsedS-1; s += 0.25 {
-			h.Publish(pretend(s))
+			then := pretend(s)
+			if p.state.Custody != nil {
+				then.RatePerS = min(1, s/10) + 0.1*math.Sin(s)
+			}
+			h.Publish(then)
 		}
 		h.Publish(p.state)
 		must(t, ctx, chromedp.EmulateViewport(p.width, p.height), scheme, chromedp.Navigate(server.URL))

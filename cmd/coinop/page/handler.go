@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-//go:embed index.html page.css page.js
+//go:embed index.html page.css page.js words.js custody.js
 var files embed.FS
 
 const (
@@ -32,14 +32,14 @@ const (
 	writeLimit = 5 * time.Second
 )
 
-// csp lets the page load its own three files and nothing else, and lets no
+// csp lets the page load its own five files and nothing else, and lets no
 // script make markup out of text.
 const csp = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 // Handler serves the page. POST /do/NAME runs actions[NAME], one of each at a
 // time; the page shows a button for link (cut or restore), kill-buyer,
-// kill-seller, mine and reorg if it is among them. An action keeps running when
+// kill-seller, mine, reorg and its like if it is among them. An action keeps running when
 // its browser goes away, for at most ActionLimit.
 //
 // Anyone on this computer may push the buttons, but no web site may: requests
@@ -48,9 +48,11 @@ func (h *Hub) Handler(actions map[string]func(context.Context) error) http.Handl
 	names := slices.Sorted(maps.Keys(actions))
 	mux := http.NewServeMux()
 	for path, asset := range map[string]struct{ file, kind string }{
-		"GET /{$}":      {"index.html", "text/html; charset=utf-8"},
-		"GET /page.css": {"page.css", "text/css; charset=utf-8"},
-		"GET /page.js":  {"page.js", "text/javascript; charset=utf-8"},
+		"GET /{$}":        {"index.html", "text/html; charset=utf-8"},
+		"GET /page.css":   {"page.css", "text/css; charset=utf-8"},
+		"GET /page.js":    {"page.js", "text/javascript; charset=utf-8"},
+		"GET /words.js":   {"words.js", "text/javascript; charset=utf-8"},
+		"GET /custody.js": {"custody.js", "text/javascript; charset=utf-8"},
 	} {
 		mux.Handle(path, static(asset.file, asset.kind))
 	}

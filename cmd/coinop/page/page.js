@@ -1,39 +1,12 @@
 // The page of coinop demo. The server sends one State four times a second over
 // /events; draw() puts it on the page. Nothing here decides anything.
 
-const $ = (id) => document.getElementById(id);
+import { $, group, sats, frac, money, rate, short, clock, ms, plural, single, blocks, set, vary, child, named, capital, txid } from '/words.js';
+import { drawCustody, drawConsent, drawTxs, custodySentence } from '/custody.js';
+
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 let state = null, connected = false, ended = false;
 let actions = new Set();
-
-// ---- words and numbers ----
-
-const group = new Intl.NumberFormat('en').format;
-const sats = (msat) => group(Math.floor(msat / 1000));
-const frac = (msat) => '.' + String(msat % 1000).padStart(3, '0');
-const money = (msat) => (msat % 1000 ? (msat < 1000 ? `${msat} msat` : `${sats(msat)}${frac(msat)} sat`) : `${sats(msat)} sat`);
-const rate = (n) => (n < 9.95 ? (Math.round(n * 10) / 10).toString() : group(Math.round(n)));
-const short = (hex) => (hex ? `${hex.slice(0, 6)}…${hex.slice(-6)}` : '');
-const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, '0')}`;
-const ms = (n) => (n <= 0 ? '–' : n < 1 ? `${Math.round(n * 1000)} µs` : n < 100 ? `${n.toFixed(1)} ms` : `${group(Math.round(n))} ms`);
-const plural = (n, one) => `${group(n)} ${one}${n === 1 ? '' : 's'}`;
-const single = (unit) => (unit.endsWith('s') && unit.length > 2 ? unit.slice(0, -1) : unit);
-const blocks = (n) => plural(n, 'block');
-
-function set(id, text) {
-  const el = $(id);
-  if (el.textContent !== text) el.textContent = text;
-}
-const vary = (el, name, value) => el.style.setProperty(name, value);
-function child(parent, tag, text, className) {
-  const el = parent.appendChild(document.createElement(tag));
-  if (text !== undefined) el.textContent = text;
-  if (className) el.className = className;
-  return el;
-}
-
-const named = (s, who) => (s[who].name || who).toLowerCase();
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // ---- one state onto the page ----
 
@@ -53,19 +26,24 @@ function draw() {
     li.classList.toggle('done', i < at || s.phase === 'settled');
     if (i === at) li.setAttribute('aria-current', 'step'); else li.removeAttribute('aria-current');
   });
-  drawTape(s); drawStage(s); drawTotals(s); drawChain(s); drawCheat(s); drawLog(s); drawSettlement(s); drawButtons(s); drawStatus();
+  drawTape(s); drawStage(s); drawTotals(s); drawChain(s); drawCheat(s); drawConsent(s); drawTxs(s); drawLog(s); drawSettlement(s); drawButtons(s); drawStatus();
 }
 
-// drawParts shows what a demo over lightning has besides.
+// middle is the machine between the two, if there is one.
+const middle = (s) => s.route?.router ?? s.custody?.gateway;
+
+// drawParts shows what a demo of three machines has besides.
 function drawParts(s) {
-  if (($('stage').dataset.hops === '2') === !!s.route) return;
-  $('stage').dataset.hops = s.route ? '2' : '1';
-  for (const el of document.querySelectorAll('[data-route]')) el.hidden = !s.route;
-  if (s.route) $('direct').append($('goods')); else $('money').after($('goods'));
+  const kind = s.route ? 'route' : s.custody ? 'custody' : 'pair';
+  if ($('stage').dataset.kind === kind) return;
+  $('stage').dataset.kind = kind;
+  $('stage').dataset.hops = middle(s) ? '2' : '1';
+  for (const el of document.querySelectorAll('[data-for]')) el.hidden = !el.dataset.for.split(' ').includes(kind);
+  if (middle(s)) $('direct').append($('goods')); else $('money').after($('goods'));
 }
 
 // machines are those on the stage, with their ids.
-const machines = (s) => [['buyer', s.buyer], ...(s.route ? [['router', s.route.router]] : []), ['seller', s.seller]];
+const machines = (s) => [['buyer', s.buyer], ...(middle(s) ? [['router', middle(s)]] : []), ['seller', s.seller]];
 
 const flowing = (s) => s.phase === 'paying' && s.link === 'up' && s.rate_per_s > 0 && connected &&
   machines(s).every(([, m]) => m.state === 'running');
@@ -75,7 +53,7 @@ function drawStage(s) {
   $('stage').dataset.flow = flowing(s) ? 'on' : 'off';
   for (const [who, m] of machines(s)) {
     $(who).dataset.state = m.state;
-    set(`${who}-name`, s.route ? capital(m.name) : m.name || who);
+    set(`${who}-name`, middle(s) ? capital(m.name) : m.name || who);
     set(`${who}-state`, m.state === 'killed' ? `killed (${m.kills}×)` : m.state + (m.kills ? ` · killed ${m.kills}×` : ''));
     set(`${who}-onchain`, `${group(m.onchain_sat)} sat`);
     set(`${who}-channel`, s.route ? `${sats(m.channel_msat)} sat` : money(m.channel_msat));
@@ -94,6 +72,7 @@ function drawStage(s) {
   set('coin-is', `= ${plural(perToken(s.rate_per_s), 'payment')}`);
   set('parcel-is', `= the ${s.unit} they buy`);
   if (s.route) { drawRoute(s, screen, over); return; }
+  if (s.custody) { drawCustody(s, screen, over); return; }
   const paid = s.capacity_msat ? (s.capacity_msat - s.left_msat) / s.capacity_msat : 0;
   vary($('tank').firstElementChild, '--paid', `${Math.min(100, paid * 100)}%`);
   $('tank').setAttribute('aria-label', `Channel of ${money(s.capacity_msat)}: ${money(s.left_msat)} left, ${money(s.paid_msat)} paid`);
@@ -110,7 +89,7 @@ function drawRoute(s, screen, over) {
   set('buyer-channel-is', 'in channel');
   set('seller-channel-is', 'in channel');
   set('fees', money(r.fees_msat));
-  set('liquidity', over ? 'is paid out, on the chain' : r.liquidity || 'has no channel yet');
+  set('liquidity', `The router ${over ? 'is paid out, on the chain' : r.liquidity || 'has no channel yet'}.`);
   for (const [id, c, left, right] of [['tank', r.near, s.buyer.name, r.router.name], ['far', r.far, r.router.name, s.seller.name]]) {
     vary($(id).firstElementChild, '--paid', `${c.capacity_msat ? (100 * c.far_msat) / c.capacity_msat : 0}%`);
     const hanging = over ? 'closed' : c.htlcs ? `${c.htlcs} in flight` : c.usable ? 'nothing in flight' : 'not usable';
@@ -125,22 +104,22 @@ function drawRoute(s, screen, over) {
 let riskScale = 0;
 function drawTotals(s) {
   set('payments', group(s.payments));
-  set('payments-sub', s.phase === 'settled' ? (s.route ? 'over two channels' : 'in 2 chain transactions') : s.payments > 0 ? `${rate(s.payments / s.elapsed_s)}/s on average` : '\u00a0');
+  set('payments-sub', s.phase === 'settled' ? (s.route ? 'over two channels' : `in ${s.custody ? s.custody.mined_txs : 2} chain transactions`) : s.payments > 0 ? `${rate(s.payments / s.elapsed_s)}/s on average` : '\u00a0');
   set('paid', sats(s.paid_msat));
-  set('paid-frac', frac(s.paid_msat));
+  set('paid-frac', s.custody ? '' : frac(s.paid_msat)); // the chain knows no fractions
   set('price', `${money(s.price_msat)} per ${single(s.unit)}`);
   set('delivered', group(s.delivered_units));
   set('unit', s.unit);
   set('source', s.source ? `from ${s.source}` : '\u00a0');
-  set('risk-is', s.route ? 'Dust in flight' : 'At risk right now');
-  set('risk-b-is', s.route ? 'now' : named(s, 'buyer'));
-  set('risk-s-is', s.route ? 'of at most' : named(s, 'seller'));
-  if (s.route) drawDust(s); else drawRisk(s);
+  set('risk-is', s.route ? 'Dust in flight' : s.custody ? 'Fees to the miner' : 'At risk right now');
+  set('risk-b-is', s.route ? 'now' : s.custody ? 'each' : named(s, 'buyer'));
+  set('risk-s-is', s.route ? 'of at most' : s.custody ? 'in all' : named(s, 'seller'));
+  if (s.route) drawDust(s); else if (s.custody) drawFees(s); else drawRisk(s);
   for (const p of ['p50', 'p99']) {
     const n = s[`${p}_ms`];
     set(p, ms(n));
-    // The ruler is logarithmic: 0.1 ms at the left, 1 s at the right.
-    const at = n > 0 ? (Math.log10(n) + 1) / 4 : 0;
+    // The ruler is logarithmic: 0.1 ms at the left, 1 s at the right; on the chain, 100 s.
+    const at = n > 0 ? (Math.log10(n) + 1) / (s.custody ? 6 : 4) : 0;
     vary(document.querySelector(`.ruler .${p}`), '--at', `${100 * Math.min(1, Math.max(0, at))}%`);
   }
 }
@@ -154,6 +133,17 @@ function drawDust(s) {
   $('risk').setAttribute('aria-label', `${money(now)} of dust in flight, of at most ${money(most)} in a channel`);
   set('risk-b', money(now));
   set('risk-s', money(most));
+}
+
+// drawFees: what a payment costs, of what it pays.
+function drawFees(s) {
+  const c = s.custody, each = c.mined_orders ? c.fees_sat / c.mined_orders : 0;
+  const price = s.payments ? s.paid_msat / s.payments / 1000 : 0;
+  vary($('risk'), '--b', `${price ? Math.min(100, (100 * each) / price) : 0}%`);
+  vary($('risk'), '--s', '0%');
+  $('risk').setAttribute('aria-label', `${Math.round(each)} sat of fees for a payment of ${Math.round(price)} sat`);
+  set('risk-b', `${group(Math.round(each))} sat`);
+  set('risk-s', `${group(c.fees_sat)} sat`);
 }
 
 function drawRisk(s) {
@@ -206,13 +196,6 @@ function drawCheat(s) {
   txid('penalty-txid', c.penalty_txid);
 }
 
-function txid(id, hex) {
-  set(id, short(hex));
-  $(id).dataset.full = hex;
-  $(id).title = hex;
-  document.querySelector(`[data-copy=${id}]`).hidden = !hex;
-}
-
 // The tape prints at most two lines a second: more could not be read.
 const tape = { lines: [], at: 0 };
 function drawTape(s) {
@@ -255,7 +238,12 @@ function drawSettlement(s) {
   const together = machines(s).reduce((sum, [, m]) => sum + m.onchain_sat, 0) + c.fees_sat + left;
   set('s-buyer-is', capital(named(s, 'buyer')));
   set('s-seller-is', capital(named(s, 'seller')));
-  set('s-router', `${group(s.route?.router.onchain_sat ?? 0)} sat`);
+  set('s-router-is', capital(middle(s)?.name ?? ''));
+  set('s-router', `${group(middle(s)?.onchain_sat ?? 0)} sat`);
+  set('s-payments-is', s.custody ? 'Payments on the chain' : 'Payments made off chain');
+  set('s-tx-is', s.custody ? 'The last transaction' : 'Closing transaction');
+  set('s-txs', group(s.custody?.mined_txs ?? 0));
+  set('s-consents', `${group(s.custody?.consents ?? 0)}, and ${plural(s.custody?.lies_signed ?? 0, 'lie')} signed`);
   $('s-left').hidden = $('s-left-label').hidden = !left;
   set('s-left', `${group(left)} sat`);
   set('s-txid2', s.route?.far.close_txid ?? '');
@@ -282,6 +270,8 @@ function sentence(s) {
   if (ended) return ['The demo has ended. Start it again with coinop demo: this page will follow.', 'wait'];
   if (!connected || !s) return [s ? 'Connection to the demo lost; trying again. These are its last numbers.' : 'Connecting to the demo…', 'wait'];
   const risk = money(Math.max(s.at_risk_buyer_msat, s.at_risk_seller_msat));
+  const chain = custodySentence(s);
+  if (chain) return chain;
   if (s.phase === 'opening' && s.route) return [s.route.near.capacity_msat ? 'Both channels are funded. A public one is announced when it is six blocks deep.' : 'The router and the car lock their money in funding outputs on the chain.', 'wait'];
   if (s.phase === 'closing' && s.route) return ['Closing: in each channel both sign one last transaction.', 'wait'];
   if (s.phase === 'settled' && s.route && s.chain.conserved) return ['Settled: both closing transactions are mined, and all three balances were read back from the chain.', 'ok'];
@@ -296,13 +286,14 @@ function sentence(s) {
   for (const [who, m] of machines(s)) {
     const others = machines(s).filter(([id]) => id !== who).map(([id, o]) => `the ${o.name || id}`).join(' and ');
     const name = m.name || who;
-    if (m.state === 'killed') return [`The ${name} is killed. ${capital(others)} wait${s.route ? '' : 's'}; ${s.route ? 'all that is signed' : 'every signed ticket'} is in a store, nothing is lost.`, 'warn'];
+    if (m.state === 'killed') return [`The ${name} is killed. ${capital(others)} wait${middle(s) ? '' : 's'}; ${middle(s) ? 'all that is signed' : 'every signed ticket'} is in a store, nothing is lost.`, 'warn'];
     if (m.state === 'restarting') return [`The ${name} restarts: it reads its store and goes on where it stopped.`, 'wait'];
   }
-  if (s.link === 'down' && s.route) return [`The link between car and router is down: payments wait, nothing is lost.`, 'warn'];
+  if (s.link === 'down' && middle(s)) return [`The link between ${s.buyer.name} and ${middle(s).name} is down: payments wait, nothing is lost.`, 'warn'];
   if (s.link === 'down') return [`Link down: the ${named(s, 'seller')} waits, nothing is lost. At stake is ${risk}.`, 'warn'];
   if (s.route?.cheat && !s.route.cheat.penalty_txid) return ['The router has published a commitment that it had revoked. Whoever sees it may take everything.', 'warn'];
   if (s.route?.cheat && !s.route.far.usable) return [`The ${s.seller.name} has taken everything. The router must fund a new channel.`, 'warn'];
+  if (s.custody) return s.rate_per_s === 0 ? ['Connected; the first payments wait for a block.', 'wait'] : ['Paying on the chain. The gateway sees and proposes everything; only the meter can sign, and it signs what it can check.', 'ok'];
   if (s.chain.funding_txid && s.chain.funding_depth_blocks < 1) return ['Reorg: the funding is in no block now. It waits to be mined again.', 'warn'];
   if (s.rate_per_s === 0) return ['Connected; the next payment is about to start.', 'wait'];
   if (s.route) return ['Paying. The router sees an onion, an amount and the next hop: not who pays, nor what for, nor whether it goes further.', 'ok'];
@@ -335,7 +326,7 @@ function mint() {
   if (!state || calm.matches || document.hidden || !flowing(state)) { owed = 0; return; }
   owed += (state.rate_per_s / perToken(state.rate_per_s)) * dt;
   for (; owed >= 1; owed--) {
-    const hops = state.route ? [['money', 'coin onion whole'], ['money-far', 'coin onion']] : [['money', 'coin']];
+    const hops = state.route ? [['money', 'coin onion whole'], ['money-far', 'coin onion']] : state.custody ? [['money', 'coin'], ['money-far', 'coin']] : [['money', 'coin']];
     for (const [lane, kind] of [...hops, ['goods', 'parcel']]) {
       const token = child($(lane), 'i', undefined, kind);
       if (kind !== 'parcel') vary(token, 'margin-top', `${(Math.random() - 0.5) * 10}px`);
@@ -365,7 +356,7 @@ function drawChart() {
   if (!w) return;
   chart.setAttribute('viewBox', `0 0 ${w} ${h}`);
   chart.replaceChildren();
-  const end = Math.max(60, points.at(-1)?.[0] ?? 0), top = ceiling(Math.max(4, ...points.map((p) => p[1])) * 1.04);
+  const end = Math.max(60, points.at(-1)?.[0] ?? 0), top = ceiling(Math.max(state?.custody ? 1 : 4, ...points.map((p) => p[1])) * 1.04);
   const x = (t) => pad.l + ((t - end + 60) / 60) * (w - pad.l - pad.r);
   const y = (v) => h - pad.b - (v / top) * (h - pad.t - pad.b);
   for (const f of [0, 0.5, 1]) {
@@ -407,7 +398,9 @@ function drawButtons(s) {
     b.setAttribute('aria-busy', pushed.has(name));
   }
   for (const el of document.querySelectorAll('[data-name]')) el.textContent = named(s, el.dataset.name);
-  if (s.route) set('seller-hint', 'It restarts and knows which orders are paid.');
+  if (middle(s)) set('seller-hint', 'It restarts and knows which orders are paid.');
+  if (s.custody) set('mine-hint', 'What waits in the mempool settles.');
+  document.querySelector('[data-do=slow]').classList.toggle('on', !!s.custody?.full_msat_per_vb);
   const down = s.link === 'down';
   set('link-label', down ? 'Restore the link' : 'Cut the link');
   set('link-hint', `Paying ${down ? '' : 'stops, then '}goes on where it stopped.`);

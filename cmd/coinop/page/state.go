@@ -3,7 +3,7 @@
 //
 // The demo publishes a State four times a second into a Hub; the Hub's Handler
 // serves the page, the stream of states (Server-Sent Events), the newest state
-// as JSON and the buttons' actions. The page is three files in the binary: no
+// as JSON and the buttons' actions. The page is five files in the binary: no
 // build step, no request to anywhere else.
 package page
 
@@ -13,13 +13,13 @@ import "math"
 // JSON name. All times are measured from the start of the demo.
 type State struct {
 	Scenario string  `json:"scenario"` // sensor, charger
-	Rail     string  `json:"rail"`     // oneway, payword, lightning
+	Rail     string  `json:"rail"`     // oneway, payword, lightning, bitcoin
 	Phase    Phase   `json:"phase"`
 	ElapsedS float64 `json:"elapsed_s"`
 	ForS     float64 `json:"for_s"` // 0: until stopped
 
 	Payments  uint64  `json:"payments"`
-	RatePerS  float64 `json:"rate_per_s"` // over the last second
+	RatePerS  float64 `json:"rate_per_s"` // over the last second; over bitcoin, ten
 	Delivered uint64  `json:"delivered_units"`
 	Unit      string  `json:"unit"`   // readings, Wh
 	Source    string  `json:"source"` // where the goods come from: "this computer", "a simulated meter"
@@ -39,7 +39,8 @@ type State struct {
 	Seller Machine `json:"seller"`
 	Chain  Chain   `json:"chain"`
 
-	Route *Route `json:"route,omitempty"` // over lightning
+	Route   *Route   `json:"route,omitempty"`   // over lightning
+	Custody *Custody `json:"custody,omitempty"` // over bitcoin
 
 	Readings []Reading `json:"readings"` // newest last; at most MaxReadings are shown
 	Events   []Event   `json:"events"`   // newest last; at most MaxEvents are shown
@@ -117,6 +118,51 @@ type Cheat struct {
 	LeftSat     int64  `json:"left_sat"` // in outputs that nobody has taken
 }
 
+// A Custody is what a demo over the chain shows besides: the gateway between
+// buyer and seller, which has the buyer's public keys only, and the limits within
+// which the buyer, who has the key, consents to what the gateway proposes.
+type Custody struct {
+	Gateway        Machine   `json:"gateway"`
+	Account        string    `json:"account"`
+	Descriptor     string    `json:"descriptor"` // all the gateway knows of the keys: public
+	Records        int       `json:"gateway_records"`
+	Private        int       `json:"gateway_private_records"` // of them with a private key of the buyer's
+	Consents       uint64    `json:"consents"`
+	PerPaymentMsat uint64    `json:"per_payment_msat"`
+	PerDayMsat     uint64    `json:"per_day_msat"`
+	LeftMsat       uint64    `json:"left_msat"` // of a day
+	MaxFeeMsat     uint64    `json:"max_fee_msat"`
+	DeviceTip      int32     `json:"device_tip"` // the buyer's own headers end here
+	Waiting        int       `json:"waiting"`    // orders that are not settled
+	Txs            []Tx      `json:"txs"`        // newest last; at most MaxTxs are shown
+	Mined          int       `json:"mined_txs"`
+	Orders         int       `json:"mined_orders"`
+	FeesSat        int64     `json:"fees_sat"`
+	Bumps          int       `json:"bumps"`
+	FullMsatPerVB  uint64    `json:"full_msat_per_vb"` // what full blocks ask for; 0: there is room
+	Refusals       []Refusal `json:"refusals"`
+	Last           *Refusal  `json:"last_refusal,omitempty"`
+	Signed         int       `json:"lies_signed"` // a bug if it is not 0
+}
+
+// A Tx is a transaction that pays orders.
+type Tx struct {
+	TxID     string `json:"txid"`
+	Orders   int    `json:"orders"`
+	FeeSat   int64  `json:"fee_sat"`
+	State    string `json:"state"` // proposed, published, bumping, mined
+	Height   int32  `json:"height"`
+	Versions int    `json:"versions"`
+}
+
+// A Refusal is a lie of the gateway's, and why the buyer did not sign it.
+type Refusal struct {
+	Lie    string `json:"lie"`
+	Reason string `json:"reason"`
+	Text   string `json:"text"`
+	Count  int    `json:"count"`
+}
+
 // A Machine is the buyer, the seller, or between them.
 type Machine struct {
 	Name        string `json:"name"`
@@ -167,6 +213,8 @@ const (
 	// MaxReadings and MaxEvents are what the page has room for.
 	MaxReadings = 12
 	MaxEvents   = 30
+	// MaxTxs is how many transactions there is room for.
+	MaxTxs = 6
 )
 
 // fit returns s as JSON can carry it: bounded lists, no null list, no NaN.
