@@ -13,15 +13,17 @@ import (
 type Chain struct {
 	*Ledger
 	world *World
-	asked []asked
+	asked []*asked
 }
 
-// asked is one core that watches one output, until its machine crashes.
+// asked is one core that watches one output or script, until its machine crashes.
 type asked struct {
-	m     *Machine
-	life  int
-	core  string
-	point wire.OutPoint
+	m      *Machine
+	life   int
+	core   string
+	point  wire.OutPoint
+	script string // "" if it is an output
+	told   string // of a script: what was said last
 }
 
 // NewChain returns a chain without blocks.
@@ -35,19 +37,33 @@ func (c *Chain) Take(m *Machine, p step.Packet) bool {
 		err := c.Publish(msg.Tx)
 		c.world.log("publish %v: %v", msg.Tx.TxHash(), err)
 	case watch.Output:
-		a := asked{m, m.life, p.From, msg.Point}
-		known := false
-		for _, other := range c.asked {
-			known = known || other == a
-		}
-		if !known {
-			c.asked = append(c.asked, a)
-		}
+		c.report(c.watch(asked{m: m, life: m.life, core: p.From, point: msg.Point}))
+	case watch.Script:
+		a := c.watch(asked{m: m, life: m.life, core: p.From, script: string(msg.Script)})
+		a.told = ""
 		c.report(a)
+	case watch.HeadersAfter:
+		life := m.life
+		c.later(func() {
+			if life == m.life {
+				c.world.step(m, drive.Event{Core: p.From, What: step.Recv{From: watch.Chain, Msg: c.headersAfter(msg)}})
+			}
+		})
 	default:
 		return false
 	}
 	return true
+}
+
+// watch files a question, once.
+func (c *Chain) watch(a asked) *asked {
+	for _, other := range c.asked {
+		if other.m == a.m && other.life == a.life && other.core == a.core && other.point == a.point && other.script == a.script {
+			return other
+		}
+	}
+	c.asked = append(c.asked, &a)
+	return &a
 }
 
 // Blocks come every five seconds or so, until a time; in rough weather some are
@@ -86,11 +102,31 @@ func (c *Chain) tell() {
 }
 
 // report tells a core what its machine's view of the chain says, sooner or later.
-func (c *Chain) report(a asked) {
-	w, status := c.world, c.Status(a.point)
-	w.at(w.Now+step.Time(w.Random("chain").Int64N(500)), func() {
-		if a.life == a.m.life {
-			w.step(a.m, drive.Event{Core: a.core, What: step.Recv{From: watch.Chain, Msg: status}})
+// In a market the news is what is so when it arrives: a core is never told what
+// was so before what it knows already.
+func (c *Chain) report(a *asked) {
+	status := c.Status(a.point)
+	c.later(func() {
+		if a.life != a.m.life {
+			return
 		}
+		news := any(status)
+		switch {
+		case a.script != "":
+			coins := c.Coins([]byte(a.script))
+			told := describeCoins(coins)
+			if told == a.told {
+				return
+			}
+			a.told, news = told, coins
+		case c.market != nil:
+			news = c.Status(a.point)
+		}
+		c.world.step(a.m, drive.Event{Core: a.core, What: step.Recv{From: watch.Chain, Msg: news}})
 	})
+}
+
+func (c *Chain) later(do func()) {
+	w := c.world
+	w.at(w.Now+step.Time(w.Random("chain").Int64N(500)), do)
 }

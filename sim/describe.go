@@ -33,6 +33,13 @@ func describe(what any) string {
 			spender = ev.Spender.TxHash().String()
 		}
 		return fmt.Sprintf("status depth %d tip %d spent %s at %d", ev.Depth, ev.Tip, spender, ev.SpendDepth)
+	case watch.Coins:
+		return fmt.Sprintf("%s (tip %d)", describeCoins(ev), ev.Tip)
+	case watch.Headers:
+		if n := len(ev.Headers); n > 0 {
+			return fmt.Sprintf("%d headers from %d to %v", n, ev.From, ev.Headers[n-1].BlockHash())
+		}
+		return "no headers"
 	case step.Outcome:
 		if p, ok := ev.Value.(receipt.Paid); ok {
 			return fmt.Sprintf("paid %v", p.Entry())

@@ -16,6 +16,8 @@ type Ledger struct {
 	coins   map[wire.OutPoint]*wire.TxOut // made from nothing at genesis
 	blocks  [][]*wire.MsgTx               // blocks[i] is at height Genesis+1+i
 	mempool []*wire.MsgTx
+	market  *market // a mempool with fees, and blocks with headers; nil if neither matters
+	changes int     // of blocks and mempool so far
 }
 
 // Genesis is the height below which nothing happens.
@@ -33,11 +35,12 @@ func (l *Ledger) Tip() int32 { return Genesis + int32(len(l.blocks)) }
 // Publish offers a transaction to the mempool.
 func (l *Ledger) Publish(t *wire.MsgTx) error {
 	for _, known := range l.all() {
-		if known.TxHash() == t.TxHash() {
+		if l.id(known) == l.id(t) {
 			return nil
 		}
 	}
-	unspent := l.unspent(l.all())
+	rivals := l.rivals(t)
+	unspent := l.unspent(without(l.all(), rivals))
 	fetch := txscript.NewMultiPrevOutFetcher(nil)
 	sum := int64(0)
 	for _, in := range t.TxIn {
@@ -57,6 +60,9 @@ func (l *Ledger) Publish(t *wire.MsgTx) error {
 	if sum < 0 {
 		return fmt.Errorf("%d sat are made from nothing", -sum)
 	}
+	if err := l.relayed(t, sum, rivals); err != nil {
+		return err
+	}
 	hashes := txscript.NewTxSigHashes(t, fetch)
 	for i, in := range t.TxIn {
 		out := unspent[in.PreviousOutPoint]
@@ -68,7 +74,8 @@ func (l *Ledger) Publish(t *wire.MsgTx) error {
 			return fmt.Errorf("input %d: %w", i, err)
 		}
 	}
-	l.mempool = append(l.mempool, t)
+	l.mempool = append(without(l.mempool, rivals), t)
+	l.changes++
 	return nil
 }
 
@@ -115,8 +122,17 @@ func (l *Ledger) depth(point wire.OutPoint) int32 {
 
 // Mine puts the mempool into a block.
 func (l *Ledger) Mine() {
-	l.blocks = append(l.blocks, l.mempool)
+	l.add(l.mempool)
 	l.mempool = nil
+}
+
+// add is a new best block.
+func (l *Ledger) add(txs []*wire.MsgTx) {
+	if l.market != nil {
+		txs = l.market.seal(l.Tip()+1, txs)
+	}
+	l.blocks = append(l.blocks, txs)
+	l.changes++
 }
 
 // Reorg replaces the last blocks by one more that are empty. Their transactions
@@ -129,7 +145,7 @@ func (l *Ledger) Reorg(depth int) {
 	}
 	l.blocks = l.blocks[:len(l.blocks)-depth]
 	for range depth + 1 {
-		l.blocks = append(l.blocks, nil)
+		l.add(nil)
 	}
 	again := append(out, l.mempool...)
 	l.mempool = nil
@@ -153,7 +169,7 @@ func (l *Ledger) unspent(txs []*wire.MsgTx) map[wire.OutPoint]*wire.TxOut {
 		u[point] = out
 	}
 	for _, t := range txs {
-		hash := t.TxHash()
+		hash := l.id(t)
 		for _, in := range t.TxIn {
 			delete(u, in.PreviousOutPoint)
 		}
@@ -180,7 +196,7 @@ func (l *Ledger) Status(point wire.OutPoint) watch.Status {
 	for i, block := range l.blocks {
 		depth := int32(len(l.blocks) - i)
 		for place, t := range block {
-			if t.TxHash() == point.Hash && int(point.Index) < len(t.TxOut) {
+			if l.id(t) == point.Hash && int(point.Index) < len(t.TxOut) {
 				s.Depth, s.Value, s.Index = depth, t.TxOut[point.Index].Value, int32(place)
 			}
 			for _, in := range t.TxIn {

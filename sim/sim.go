@@ -47,6 +47,8 @@ type World struct {
 	OnDone func(m *Machine, o step.Outcome)
 	// Outlet takes packets to names that are no machine, such as the chain.
 	Outlet func(m *Machine, p step.Packet)
+	// Sent hears every packet that leaves a machine, once what it needs is durable.
+	Sent func(m *Machine, p step.Packet)
 	// Check runs after every round and every restart.
 	Check func() error
 	// Sample is how many steps share one comparison of memory and disk, which
@@ -104,6 +106,7 @@ func NewWorld(seed uint64, f Faults) *World {
 		streams: map[string]*rand.Rand{}, machines: map[string]*Machine{},
 		transcript: sha256.New(), Check: func() error { return nil },
 		OnDone: func(*Machine, step.Outcome) {}, Outlet: func(*Machine, step.Packet) {},
+		Sent: func(*Machine, step.Packet) {},
 	}
 }
 
@@ -193,6 +196,21 @@ func (w *World) at(at step.Time, do func()) {
 func (w *World) Fail(err error) {
 	if w.fault == nil {
 		w.fault = err
+	}
+}
+
+// Skip lets time pass in which no machine runs. What was to happen meanwhile
+// happens at its end.
+func (w *World) Skip(d step.Time) {
+	w.Now += d
+	for i := range w.queue {
+		w.queue[i].at = max(w.queue[i].at, w.Now)
+	}
+	heap.Init(&w.queue)
+	for _, m := range w.order {
+		for id, at := range m.alarms {
+			m.alarms[id] = max(at, w.Now)
+		}
 	}
 }
 
@@ -337,6 +355,7 @@ func (v *hands) Commit(records []step.Record) error {
 }
 
 func (v *hands) Send(p step.Packet) {
+	v.w.Sent(v.m, p)
 	to := v.w.machines[p.To]
 	msg, ok := p.Msg.(message.Message)
 	if to == nil || !ok {

@@ -13,6 +13,7 @@ var Worlds = map[string]func(seed uint64, trace func(string), bug Bug) ([32]byte
 	"oneway":    play(NewOneway),
 	"payword":   play(NewPayword),
 	"lightning": play(NewLightning),
+	"gateway":   play(NewGateway),
 }
 
 // OrdersPerSeed is how many orders a seed's story has.

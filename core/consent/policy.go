@@ -38,7 +38,9 @@ type Expect struct {
 	Amount coinop.Amount // whole satoshi
 }
 
-// Forget is the event that takes an Expect back.
+// Forget is the event that takes an Expect back. The core Wallet of this machine
+// may send it, too, which is answered by nothing: an order that it answers as
+// unpaid must have no consent afterwards.
 type Forget struct{ Order coinop.OrderID }
 
 // Count asks the outlet Secret to raise the machine's outside counter to at

@@ -183,6 +183,10 @@ func (s *Signer) recv(ev step.Recv, now step.Time, fx *step.Effects) {
 		s.raised(m.At, fx)
 		return
 	}
+	if m, ok := ev.Msg.(Forget); ok && ev.From == Wallet { // this machine's, whoever proposes
+		s.unask(m.Order, fx)
+		return
+	}
 	if ev.From != s.Wallet {
 		return
 	}
@@ -355,11 +359,15 @@ func (s *Signer) canExpect(e Expect) error {
 	return nil
 }
 
-func (s *Signer) forget(f Forget, fx *step.Effects) {
-	if _, ok := s.asked[f.Order]; ok {
-		delete(s.asked, f.Order)
-		fx.Put = append(fx.Put, step.Record{Key: askedKey(f.Order)})
+func (s *Signer) unask(id coinop.OrderID, fx *step.Effects) {
+	if _, ok := s.asked[id]; ok {
+		delete(s.asked, id)
+		fx.Put = append(fx.Put, step.Record{Key: askedKey(id)})
 	}
+}
+
+func (s *Signer) forget(f Forget, fx *step.Effects) {
+	s.unask(f.Order, fx)
 	fx.Done = append(fx.Done, step.Outcome{ID: f.Order.Key()})
 }
 
