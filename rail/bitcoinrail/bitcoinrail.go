@@ -90,7 +90,10 @@ func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, er
 	if err := start(ctx, m, s); err != nil {
 		return nil, err
 	}
-	c := newConn(m, s)
+	c, err := newConn(m, s)
+	if err != nil {
+		return nil, err
+	}
 	if s.host == "" {
 		return c, nil
 	}

@@ -38,7 +38,7 @@ const (
 type conn struct {
 	m *engine.Machine
 	settings
-	words words
+	words *words
 	shut  func() // takes the door away
 
 	mu      sync.Mutex
@@ -51,10 +51,14 @@ type question struct {
 	answer chan message.Message
 }
 
-func newConn(m *engine.Machine, s settings) *conn {
-	c := &conn{m: m, settings: s, words: words{m.DB}, waiting: map[coinop.OrderID][]question{}}
+func newConn(m *engine.Machine, s settings) (*conn, error) {
+	w, err := loadWords(m.DB)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{m: m, settings: s, words: w, waiting: map[coinop.OrderID][]question{}}
 	c.shut = m.AddDoor(c.door)
-	return c
+	return c, nil
 }
 
 // Reaches makes the rail a Network: the chain reaches everybody.
@@ -212,7 +216,7 @@ func (c *conn) askPayee(ctx context.Context, o coinop.Order, name string) (to ta
 		c.m.Send(node, billing.Ask{Order: o.ID, Amount: o.Amount})
 		select {
 		case answer := <-q.answer:
-			return read21(answer, o, node, Scheme+"://"+name, c.params)
+			return readBill(answer, o, node, Scheme+"://"+name, c.params)
 		case <-time.After(askAgain):
 		case <-c.m.Stopped():
 			return to, drive.ErrStopped
@@ -222,8 +226,8 @@ func (c *conn) askPayee(ctx context.Context, o coinop.Order, name string) (to ta
 	}
 }
 
-// read21 checks a payee's answer.
-func read21(answer message.Message, o coinop.Order, node keys.Public, name string, p *chaincfg.Params) (to target, err error) {
+// readBill checks a payee's answer.
+func readBill(answer message.Message, o coinop.Order, node keys.Public, name string, p *chaincfg.Params) (to target, err error) {
 	bill, ok := answer.(billing.Bill)
 	if !ok {
 		return to, fmt.Errorf("the payee refuses: %.200q", answer.(billing.Refuse).Why)
