@@ -155,11 +155,17 @@ type target struct {
 // resolve finds the script that an order pays: it is in the payment URI, or its
 // payee says it, which is kept.
 func (c *conn) resolve(ctx context.Context, o coinop.Order) (to target, err error) {
-	if to, known, err := c.words.get(o.ID); err != nil || known {
-		if err == nil && !strings.HasPrefix(o.To, to.to) {
-			err = &coinop.Error{Kind: coinop.Invalid, Op: "pay " + o.To, Err: fmt.Errorf("order %v is known, to %s", o.ID, to.to)}
-		}
-		return to, err
+	disk := func(err error) error { // it fails as the machine stops, too
+		return &coinop.Error{Kind: coinop.Pending, Op: "pay " + o.To, Err: err}
+	}
+	to, known, err := c.words.get(o.ID)
+	switch {
+	case err != nil:
+		return to, disk(err)
+	case known && !strings.HasPrefix(o.To, to.to):
+		return to, &coinop.Error{Kind: coinop.Invalid, Op: "pay " + o.To, Err: fmt.Errorf("order %v is known, to %s", o.ID, to.to)}
+	case known:
+		return to, nil
 	}
 	name, named := strings.CutPrefix(o.To, Scheme+"://")
 	if !named {
@@ -168,10 +174,13 @@ func (c *conn) resolve(ctx context.Context, o coinop.Order) (to target, err erro
 		name, _, _ = strings.Cut(name, "?")
 		to, err = c.askPayee(ctx, o, name)
 	}
-	if err == nil {
-		err = c.words.put(o.ID, to)
+	if err != nil {
+		return to, err
 	}
-	return to, err
+	if err := c.words.put(o.ID, to); err != nil {
+		return to, disk(err)
+	}
+	return to, nil
 }
 
 // address reads a plain payment URI.
