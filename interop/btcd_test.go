@@ -77,12 +77,23 @@ func until(t *testing.T, what string, ask func() error) {
 	}
 }
 
+// lag is how long btcd may not follow. One that has met us when both had no block
+// yet sometimes says "No sync peer candidates available" and asks nobody any more,
+// until it is connected anew.
+const lag = 5 * time.Second
+
 func (b *btcd) follows(n *regtest.Node) {
 	b.t.Helper()
+	since := time.Now()
 	until(b.t, "btcd has our tip", func() error {
 		height, hash, err := n.Tip(b.t.Context())
 		if err != nil || b.tip() == hash.String() {
 			return err
+		}
+		if time.Since(since) > lag {
+			since = time.Now()
+			b.t.Log("btcd does not follow; it is connected anew:",
+				b.call("node", nil, "remove", n.Addr()), b.call("node", nil, "connect", n.Addr(), "perm"))
 		}
 		return fmt.Errorf("btcd is at %s, we are at %d %v", b.tip(), height, hash)
 	})

@@ -2,325 +2,19 @@ package light_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/btcsuite/btcd/chaincfg/v2"
-	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev/core/bitcoin/filter"
-	"coinop.dev/core/bitcoin/header"
-	"coinop.dev/core/bitcoin/header/headertest"
 	"coinop.dev/core/bitcoin/ledger"
 	"coinop.dev/core/bitcoin/light"
-	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/step"
 )
-
-// A tree is all blocks that were ever mined, on all branches.
-type tree struct {
-	params  *chaincfg.Params
-	blocks  map[chainhash.Hash]*block
-	scripts map[wire.OutPoint][]byte // of all outputs
-	first   *block
-	count   uint64
-	pace    int64 // seconds between blocks
-}
-
-type block struct {
-	*wire.MsgBlock
-	hash   chainhash.Hash
-	height int32
-	parent *block
-	filter []byte
-}
-
-func newTree(p *chaincfg.Params) *tree {
-	t := &tree{params: p, blocks: map[chainhash.Hash]*block{}, scripts: map[wire.OutPoint][]byte{}, pace: 600}
-	t.first = &block{MsgBlock: p.GenesisBlock, hash: *p.GenesisHash}
-	t.add(t.first)
-	return t
-}
-
-func (t *tree) add(b *block) {
-	for _, tx := range b.Transactions {
-		id := tx.TxHash()
-		for i, out := range tx.TxOut {
-			t.scripts[wire.OutPoint{Hash: id, Index: uint32(i)}] = out.PkScript
-		}
-	}
-	if b.filter == nil {
-		b.filter = t.filterOf(b.MsgBlock)
-	}
-	t.blocks[b.hash] = b
-}
-
-func (t *tree) filterOf(b *wire.MsgBlock) []byte {
-	raw, err := filter.Build(b, func(o wire.OutPoint) []byte { return t.scripts[o] })
-	if err != nil {
-		panic(err)
-	}
-	return raw
-}
-
-func (t *tree) bits(parent *block) uint32 {
-	period := int32(t.params.TargetTimespan / t.params.TargetTimePerBlock)
-	if t.params.PoWNoRetargeting || (parent.height+1)%period != 0 {
-		return parent.Header.Bits
-	}
-	first := parent
-	for range period - 1 {
-		first = first.parent
-	}
-	return headertest.Retarget(t.params, parent.Header.Bits, parent.Header.Timestamp.Unix()-first.Header.Timestamp.Unix())
-}
-
-// mine puts a block on parent. Its reward pays a script of its own.
-func (t *tree) mine(parent *block, txs ...*wire.MsgTx) *block {
-	return t.mineAs(parent, func(*wire.MsgBlock) {}, txs...)
-}
-
-// mineAs has the block changed before its header is made.
-func (t *tree) mineAs(parent *block, change func(*wire.MsgBlock), txs ...*wire.MsgTx) *block {
-	t.count++
-	reward := wire.NewMsgTx(2)
-	reward.AddTxIn(wire.NewTxIn(&wire.OutPoint{Index: wire.MaxPrevOutIndex}, binary.LittleEndian.AppendUint64([]byte{8}, t.count), nil))
-	reward.AddTxOut(wire.NewTxOut(50e8, append([]byte{0x51, 0x20}, chainhash.HashB(reward.TxIn[0].SignatureScript)...)))
-	b := &block{MsgBlock: &wire.MsgBlock{}, height: parent.height + 1, parent: parent}
-	b.Transactions = append([]*wire.MsgTx{reward}, txs...)
-	if slices.ContainsFunc(txs, (*wire.MsgTx).HasWitness) {
-		commit(b.MsgBlock)
-	}
-	change(b.MsgBlock)
-	root := chainhash.Hash{}
-	ids := make([]chainhash.Hash, len(b.Transactions))
-	for i, tx := range b.Transactions {
-		ids[i] = tx.TxHash()
-	}
-	for len(ids) > 1 { // as merkle.Root, but without its scruples
-		if len(ids)%2 == 1 {
-			ids = append(ids, ids[len(ids)-1])
-		}
-		for i := range len(ids) / 2 {
-			ids[i] = chainhash.DoubleHashH(append(ids[2*i].CloneBytes(), ids[2*i+1][:]...))
-		}
-		ids = ids[:len(ids)/2]
-	}
-	root = ids[0]
-	b.Header = headertest.Mine(wire.BlockHeader{
-		Version: 4, PrevBlock: parent.hash, MerkleRoot: root, Bits: t.bits(parent),
-	}, parent.Header.Timestamp.Unix()+t.pace)
-	b.hash = b.Header.BlockHash()
-	t.add(b)
-	return b
-}
-
-// commit has the reward commit to the witnesses (BIP 141).
-func commit(b *wire.MsgBlock) {
-	nonce := make([]byte, 32)
-	ids := []chainhash.Hash{{}}
-	for _, tx := range b.Transactions[1:] {
-		ids = append(ids, tx.WitnessHash())
-	}
-	root, err := merkle.Root(ids)
-	if err != nil {
-		panic(err)
-	}
-	sum := chainhash.DoubleHashB(append(root[:], nonce...))
-	b.Transactions[0].TxIn[0].Witness = wire.TxWitness{nonce}
-	b.Transactions[0].AddTxOut(wire.NewTxOut(0, append([]byte{0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed}, sum...)))
-}
-
-// grow mines n blocks.
-func (t *tree) grow(from *block, n int) *block {
-	for range n {
-		from = t.mine(from)
-	}
-	return from
-}
-
-// script is one of ours, pay a transaction that pays it, from nowhere or point.
-func script(n int) []byte {
-	return append([]byte{0, 32}, chainhash.HashB(fmt.Append(nil, "script", n))...)
-}
-
-func pay(from wire.OutPoint, scripts ...[]byte) *wire.MsgTx {
-	t := wire.NewMsgTx(2)
-	t.AddTxIn(wire.NewTxIn(&from, nil, nil))
-	for i, s := range scripts {
-		t.AddTxOut(wire.NewTxOut(int64(1000+i), s))
-	}
-	return t
-}
-
-func (t *tree) nowhere() wire.OutPoint {
-	t.count++
-	p := wire.OutPoint{Hash: chainhash.HashH(fmt.Append(nil, "nowhere", t.count))}
-	t.scripts[p] = append([]byte{0x51, 0x20}, p.Hash[:]...)
-	return p
-}
-
-func out(t *wire.MsgTx, i uint32) wire.OutPoint { return wire.OutPoint{Hash: t.TxHash(), Index: i} }
-
-// A node answers as a full node does, unless it lies.
-type node struct {
-	name     string
-	services wire.ServiceFlag
-	path     []*block
-	headers  []chainhash.Hash // of the filters
-	pool     map[chainhash.Hash]*wire.MsgTx
-
-	// filter is what it says a block's filter is; nil is the truth.
-	filter func(*block) []byte
-	// twist changes its answers; nil leaves them.
-	twist func(ask wire.Message, say []wire.Message) []wire.Message
-	mute  func(ask wire.Message) bool // has it not answer
-	taken map[string]int              // messages it got
-}
-
-const serves = wire.SFNodeNetwork | wire.SFNodeWitness | wire.SFNodeCF
-
-func newNode(name string, tip *block) *node {
-	n := &node{name: name, services: serves, pool: map[chainhash.Hash]*wire.MsgTx{}, taken: map[string]int{}}
-	n.follow(tip)
-	return n
-}
-
-func (n *node) tip() *block { return n.path[len(n.path)-1] }
-
-func (n *node) says(b *block) []byte {
-	if n.filter != nil {
-		if raw := n.filter(b); raw != nil {
-			return raw
-		}
-	}
-	return b.filter
-}
-
-func (n *node) follow(tip *block) {
-	var fresh []*block
-	for b := tip; b != nil && !n.has(b); b = b.parent {
-		fresh = append(fresh, b)
-	}
-	fork := tip.height - int32(len(fresh))
-	n.path, n.headers = n.path[:fork+1], n.headers[:fork+1]
-	for _, b := range slices.Backward(fresh) {
-		var prev chainhash.Hash
-		if b.height > 0 {
-			prev = n.headers[b.height-1]
-		}
-		n.path, n.headers = append(n.path, b), append(n.headers, filter.Header(filter.Hash(n.says(b)), prev))
-	}
-}
-
-func (n *node) has(b *block) bool { return int(b.height) < len(n.path) && n.path[b.height] == b }
-
-func (n *node) find(hash chainhash.Hash) *block {
-	for _, b := range slices.Backward(n.path) {
-		if b.hash == hash {
-			return b
-		}
-	}
-	return nil
-}
-
-func (n *node) hear(ask wire.Message) []wire.Message {
-	n.taken[ask.Command()]++
-	if n.mute != nil && n.mute(ask) {
-		return nil
-	}
-	say := n.answer(ask)
-	if n.twist != nil {
-		say = n.twist(ask, say)
-	}
-	return say
-}
-
-func headersOf(blocks []*block) *wire.MsgHeaders {
-	m := wire.NewMsgHeaders()
-	for _, b := range blocks {
-		m.Headers = append(m.Headers, &b.Header)
-	}
-	return m
-}
-
-func (n *node) answer(ask wire.Message) (say []wire.Message) {
-	switch ask := ask.(type) {
-	case *wire.MsgGetHeaders:
-		from := int32(0)
-		for _, h := range ask.BlockLocatorHashes {
-			if b := n.find(*h); b != nil {
-				from = b.height
-				break
-			}
-		}
-		rest := n.path[from+1:]
-		return []wire.Message{headersOf(rest[:min(len(rest), wire.MaxBlockHeadersPerMsg)])}
-	case *wire.MsgGetCFCheckpt:
-		stop := n.find(ask.StopHash)
-		if stop == nil {
-			return nil
-		}
-		m := wire.NewMsgCFCheckpt(wire.GCSFilterRegular, &ask.StopHash, 0)
-		for h := int32(header.Interval); h <= stop.height; h += header.Interval {
-			m.FilterHeaders = append(m.FilterHeaders, &n.headers[h])
-		}
-		return []wire.Message{m}
-	case *wire.MsgGetCFHeaders:
-		stop := n.find(ask.StopHash)
-		if stop == nil || stop.height-int32(ask.StartHeight) >= 2000 {
-			return nil
-		}
-		m := wire.NewMsgCFHeaders()
-		m.StopHash = ask.StopHash
-		m.PrevFilterHeader = n.headers[ask.StartHeight-1]
-		for _, b := range n.path[ask.StartHeight : stop.height+1] {
-			hash := filter.Hash(n.says(b))
-			m.FilterHashes = append(m.FilterHashes, &hash)
-		}
-		return []wire.Message{m}
-	case *wire.MsgGetCFilters:
-		stop := n.find(ask.StopHash)
-		if stop == nil || stop.height-int32(ask.StartHeight) >= 1000 {
-			return nil
-		}
-		for _, b := range n.path[ask.StartHeight : stop.height+1] {
-			say = append(say, wire.NewMsgCFilter(wire.GCSFilterRegular, &b.hash, n.says(b)))
-		}
-		return say
-	case *wire.MsgGetData:
-		missing := wire.NewMsgNotFound()
-		for _, iv := range ask.InvList {
-			if b := n.find(iv.Hash); b != nil {
-				say = append(say, b.MsgBlock)
-			} else if t := n.pool[iv.Hash]; t != nil {
-				say = append(say, t)
-			} else {
-				missing.InvList = append(missing.InvList, iv)
-			}
-		}
-		if len(missing.InvList) > 0 {
-			say = append(say, missing)
-		}
-		return say
-	case *wire.MsgInv:
-		get := wire.NewMsgGetData()
-		get.InvList = ask.InvList
-		return []wire.Message{get}
-	case *wire.MsgTx:
-		n.pool[ask.TxHash()] = ask
-	case *wire.MsgPing:
-		return []wire.Message{wire.NewMsgPong(ask.Nonce)}
-	}
-	return nil
-}
 
 // A bench is a client, its disk, and the nodes it is connected to.
 type bench struct {
@@ -340,15 +34,24 @@ type bench struct {
 	blocks  map[int32]int
 	rings   int
 	steps   int
-	every   int // steps between two comparisons of memory and disk
+	checked int // at this step
+	every   int // steps between two comparisons of memory and disk, at least
 }
 
 type disk map[string][]byte
 
 func (d disk) Get(key string) ([]byte, error) { return d[key], nil }
+
 func (d disk) Scan(prefix string, yield func(string, []byte) bool) error {
-	for _, key := range slices.Sorted(maps.Keys(d)) {
-		if strings.HasPrefix(key, prefix) && !yield(key, d[key]) {
+	var keys []string
+	for key := range d {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if !yield(key, d[key]) {
 			break
 		}
 	}
@@ -398,7 +101,7 @@ func (b *bench) connect(nodes ...*node) {
 			b.step(ended)
 		}
 		b.nodes[n.name] = n
-		b.step(light.Hello{Peer: n.name, Services: n.services, Height: n.tip().height})
+		b.step(light.Hello{Peer: n.name, Services: n.services})
 	}
 }
 
@@ -462,8 +165,8 @@ func (b *bench) step(events ...any) {
 			b.disk[r.Key] = bytes.Clone(r.Value)
 		}
 	}
-	if b.steps++; b.steps%b.every == 0 {
-		b.check()
+	if b.steps++; b.steps-b.checked >= b.every {
+		b.checkNowAndThen()
 	}
 	for _, p := range fx.Send {
 		b.carry(p)
@@ -476,8 +179,20 @@ func (b *bench) step(events ...any) {
 	}
 }
 
+// checkNowAndThen compares memory and disk, the less often the longer that takes.
+func (b *bench) checkNowAndThen() {
+	b.t.Helper()
+	chain := b.client.Headers()
+	tip, _ := chain.Tip()
+	if tail := int(tip - chain.Base()); tail < 100 || b.steps-b.checked >= tail {
+		b.check()
+	}
+}
+
+// check compares memory and disk.
 func (b *bench) check() {
 	b.t.Helper()
+	b.checked = b.steps
 	if err := b.client.Bounded(); err != nil {
 		b.t.Fatalf("step %d: %v", b.steps, err)
 	}
@@ -525,6 +240,19 @@ func (b *bench) run() {
 	}
 }
 
+// runUntil delivers what is on its way until something has happened.
+func (b *bench) runUntil(happened func() bool) {
+	b.t.Helper()
+	for !happened() {
+		if len(b.queue) == 0 {
+			b.t.Fatal("it has not happened")
+		}
+		ev := b.queue[0]
+		b.queue = b.queue[1:]
+		b.step(ev)
+	}
+}
+
 // pass lets time go by, and alarms go off.
 func (b *bench) pass(d step.Time) {
 	b.t.Helper()
@@ -563,6 +291,7 @@ func (b *bench) synced(tip *block) {
 func (b *bench) agrees(tip *block, scripts ...[]byte) {
 	b.t.Helper()
 	b.synced(tip)
+	b.check()
 	if err := compare(b.client, tip, scripts...); err != nil {
 		b.t.Fatal(err)
 	}
@@ -640,7 +369,20 @@ func (b *bench) isKept(nodes ...*node) {
 	}
 }
 
-func regtest() *chaincfg.Params { p := chaincfg.RegressionNetParams; return &p }
+// excuses are why an honest peer may be dropped: it was slow, it has fallen behind,
+// or there is no room.
+var excuses = []string{"have not come within", "peers are connected", "which is not of our chain", "has less work than ours"}
+
+// fair fails if a peer that is honest was dropped for something else.
+func (b *bench) fair(honest ...*node) {
+	b.t.Helper()
+	for _, n := range honest {
+		why := b.dropped[n.name]
+		if b.banned[n.name] != nil || why != nil && !slices.ContainsFunc(excuses, func(e string) bool { return strings.Contains(why.Error(), e) }) {
+			b.t.Fatalf("%s, who is honest, was dropped: %v", n.name, why)
+		}
+	}
+}
 
 var errNone = errors.New("no outcome")
 

@@ -116,6 +116,7 @@ func (c *Client) block(p *peer, b *wire.MsgBlock) {
 		c.drop(p.name, true, "%w", err)
 		return
 	}
+	p.left = false
 	p.request.blocks = slices.DeleteFunc(p.request.blocks, func(h chainhash.Hash) bool { return h == hash })
 	if len(p.request.blocks) == 0 {
 		p.request = nil
@@ -157,13 +158,41 @@ func (c *Client) notFound(p *peer, msg *wire.MsgNotFound) {
 		case wire.InvTypeTx:
 			c.unknown(p, iv.Hash)
 		case wire.InvTypeBlock, wire.InvTypeFilteredBlock:
-			if p.request != nil && p.request.kind == forBloom && c.left(p, iv.Hash) {
+			if p.request == nil || !slices.Contains(p.request.blocks, iv.Hash) {
+				continue
+			}
+			if height, ok := c.owed(p, iv.Hash); ok && !p.left {
+				c.left(p, height)
 				return
 			}
-			if p.request != nil && slices.Contains(p.request.blocks, iv.Hash) {
-				c.drop(p.name, false, "it has not block %v, which is of its chain", iv.Hash)
-				return
-			}
+			c.drop(p.name, false, "it has not block %v, which is of its chain", iv.Hash)
+			return
 		}
+	}
+}
+
+// owed is the height of a block that a peer was asked for.
+func (c *Client) owed(p *peer, hash chainhash.Hash) (height int32, ok bool) {
+	if s, t := c.answering(p); t != nil {
+		i := slices.Index(s.hashes, hash)
+		return s.start + int32(i), i >= 0
+	}
+	for _, w := range c.wanted {
+		if w.peer == p.name && w.hash == hash {
+			return w.at, true
+		}
+	}
+	return 0, false
+}
+
+// left is a peer that has not a block of ours: it may have left our chain, which
+// its headers will tell, but not twice in a row.
+func (c *Client) left(p *peer, height int32) {
+	p.left, p.request = true, nil
+	c.released(p)
+	p.best = min(p.best, height-1)
+	if p.headersAsked == 0 {
+		locator := c.chain.Locator()
+		c.askHeaders(p, locator[min(1, len(locator)-1):])
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
-	"coinop.dev/core/step"
 )
 
 // Limits of the BIP 37 mode.
@@ -67,7 +66,6 @@ type bloomPeer struct {
 	owed     map[chainhash.Hash]bool // transactions of the block at height that it proved and has not sent
 	matched  int                     // in this answer
 	withheld int
-	left     bool // the last thing that it was asked for it had not
 }
 
 // bloomScan is a range's part.
@@ -186,27 +184,6 @@ func (c *Client) filtered(p *peer, msg *wire.MsgMerkleBlock) {
 	t.ids[p.bloom.height-s.start] = ids
 }
 
-// left is a peer that has not a block of a range, or reports that this is no
-// reason to let it be: it may have left our chain, which its headers will tell,
-// but not twice in a row.
-func (c *Client) left(p *peer, hash chainhash.Hash) bool {
-	s, t := c.answering(p)
-	if t == nil || p.bloom.left {
-		return false
-	}
-	i := slices.Index(s.hashes, hash)
-	if i < 0 {
-		return false
-	}
-	p.bloom.left, p.request = true, nil
-	p.best = min(p.best, s.start+int32(i)-1)
-	if p.headersAsked == 0 {
-		locator := c.chain.Locator()
-		c.askHeaders(p, locator[min(1, len(locator)-1):])
-	}
-	return true
-}
-
 // shown has a block fetched whole of whose transactions the peer has not sent
 // all that it proved. Some nodes leave out those that we should know.
 func (c *Client) shown(p *peer, s *scan) bool {
@@ -263,7 +240,7 @@ func (c *Client) pong(p *peer, msg *wire.MsgPong) {
 		if !c.shown(p, s) {
 			return
 		}
-		t.done, p.request, p.bloom.left = true, nil, false
+		t.done, p.request, p.left = true, nil, false
 	}
 	p.bloom.pings--
 }
@@ -367,35 +344,4 @@ func (c *Client) bloomWarning() string {
 		return BloomWarning + "; what an only peer leaves out is not seen: name a second one (peers=)"
 	}
 	return BloomWarning
-}
-
-// loadBloom reads what this mode keeps.
-func (c *Client) loadBloom(r step.Reader) error {
-	c.bloom.noise = c.o.Noise
-	raw, err := r.Get(tweakKey)
-	if err != nil {
-		return err
-	}
-	if raw != nil {
-		d := codec.NewReader(raw)
-		c.tweak = d.U32()
-		noise, err := keys.SecretFromBytes(d.Take(keys.SecretSize))
-		if err == nil {
-			err = d.Close()
-		}
-		if err != nil {
-			return fmt.Errorf("record %s: %w", tweakKey, err)
-		}
-		c.bloom.noise = noise
-		c.bloom.kept = true
-	}
-	if raw, err = r.Get(aloneKey); err != nil || raw == nil {
-		return err
-	}
-	d := codec.NewReader(raw)
-	c.bloom.alone = blockSpan{d.Height(), d.Height()}
-	if err := d.Close(); err != nil {
-		return fmt.Errorf("record %s: %w", aloneKey, err)
-	}
-	return nil
 }

@@ -33,6 +33,7 @@ func bloomFilterOf(t *testing.T, seed byte, scripts [][]byte, payments ...*wire.
 // two filters with different tweaks, which is what a wallet sends that keeps
 // nothing, and from what is added to one.
 func TestBloomObserver(t *testing.T) {
+	t.Parallel()
 	const candidates = 100_000
 	var all [][]byte
 	for i := range candidates {

@@ -192,7 +192,7 @@ func (w *bloomWorld) carry(n int) {
 func (w *bloomWorld) connect(name string, lie func(wire.Message) []wire.Message) *bloomServer {
 	s := &bloomServer{name: name, world: w, filter: bloom.LoadFilter(nil), lie: lie}
 	w.peers[name] = s
-	w.step(light.Hello{Peer: name, Services: wire.SFNodeNetwork | wire.SFNodeWitness | wire.SFNodeBloom, Height: w.tip()})
+	w.step(light.Hello{Peer: name, Services: wire.SFNodeNetwork | wire.SFNodeWitness | wire.SFNodeBloom})
 	return s
 }
 

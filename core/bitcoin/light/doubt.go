@@ -11,12 +11,13 @@ import (
 // A doubt begins when a peer contradicts filter headers that others agreed about
 // before it came: then what was found by them may not be all. The headers are
 // agreed about anew, with that peer, from a height on where all are of one mind.
-// If they come out as they were, it lied; if not, all blocks from there on are
-// looked through once more.
+// If they come out as they were and it has agreed to them, it lied; if they do
+// not, all blocks from there on are looked through once more.
 type doubt struct {
 	old        filterChain
-	low, until int32 // agreed about for sure; the height where old and new are compared
-	by         string
+	low, until int32  // agreed about for sure; the height where old and new are compared
+	by         string // who contradicts; "" after a reorganisation
+	at         int32  // a height up to until at which it does
 }
 
 // hearDoubts asks peers whose filter headers were not compared with ours for the
@@ -56,7 +57,7 @@ func (c *Client) wordCame(p *peer, msg *wire.MsgCFHeaders) {
 	height := p.request.stop
 	p.request = nil
 	if len(msg.FilterHashes) != 1 {
-		c.drop(p.name, true, "%d filter hashes of height %d alone", len(msg.FilterHashes), height)
+		c.drop(p.name, !p.late, "%d filter hashes of height %d alone", len(msg.FilterHashes), height)
 		return
 	}
 	ours, ok := c.filters.knows(height)
@@ -71,15 +72,11 @@ func (c *Client) wordCame(p *peer, msg *wire.MsgCFHeaders) {
 
 // contradicts notes that a peer's filter header at a height is not ours.
 func (c *Client) contradicts(p *peer, height int32) {
-	n := height / header.Interval
-	switch {
-	case height == 0:
+	if height == 0 {
 		c.drop(p.name, true, "it has another filter of the first block")
-	case height%header.Interval == 0 && p.marksFor >= height && p.marks[n-1] == c.filters.at(height):
-		c.drop(p.name, true, "its filter header at height %d is not its own checkpoint", height)
-	default:
-		p.differs = height
+		return
 	}
+	p.differs = height
 }
 
 // vetted tells whether a peer's checkpoints were compared with ours.
@@ -116,15 +113,21 @@ func (c *Client) follow(p *peer) {
 		c.askMarks(p, last)
 		return
 	}
-	low := last
-	if height := c.parting(p); height > 0 {
-		low = min(low, height-header.Interval)
+	low, at := last, p.differs
+	if height := c.parting(p); height > 0 && height <= at {
+		low, at = height-header.Interval, height
+	}
+	if low == at {
+		c.drop(p.name, true, "its filter header at height %d is not its own checkpoint", at)
+		return
 	}
 	p.differs = 0
-	c.doubtAbove(p, low)
+	c.doubtAbove(p, low, at)
 }
 
-func (c *Client) doubtAbove(p *peer, low int32) {
+// doubtAbove has all above a height agreed about anew, because p contradicts what
+// is believed of another one.
+func (c *Client) doubtAbove(p *peer, low, at int32) {
 	if c.filters.tip() <= low {
 		return // nothing is agreed about that it contradicts any more
 	}
@@ -133,6 +136,7 @@ func (c *Client) doubtAbove(p *peer, low int32) {
 	}
 	if d := c.doubt; low < d.low {
 		d.low, d.until, d.by = low, min(low+header.Interval, d.old.tip()), p.name
+		d.at = min(at, d.until)
 	}
 	c.filters.cut(max(low, c.doubt.low))
 	c.dispute = nil
@@ -163,12 +167,13 @@ func (c *Client) resolve() bool {
 	if d.old.tip() > d.until {
 		c.filters = d.old
 	}
+	doubter := c.peers[d.by]
+	lied := doubter != nil && doubter.word >= d.at // it has agreed to what it contradicted
 	for _, p := range c.peers {
 		p.word, p.vetted = min(p.word, d.until), min(p.vetted, int(d.low/header.Interval)+1)
 	}
-	if c.peers[d.by] != nil {
-		// Not for good: it may have meant headers that gave way meanwhile.
-		c.drop(d.by, false, "it takes back what it said of the filters above height %d", d.low)
+	if lied {
+		c.drop(d.by, true, "it takes back what it said of the filters above height %d", d.low)
 	}
 	return true
 }

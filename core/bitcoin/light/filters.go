@@ -162,7 +162,7 @@ func (c *Client) agreeOnMarks(last int32) (waiting, extended bool) {
 		c.filters.mark(mark)
 		extended = true
 		for _, p := range witnesses {
-			p.vetted = len(c.filters.marks)
+			p.word, p.vetted = c.filters.tip(), len(c.filters.marks)
 		}
 		if c.resolve() {
 			break
@@ -269,7 +269,7 @@ func (c *Client) hashes(p *peer, msg *wire.MsgCFHeaders) {
 		return // what was agreed about was cut meanwhile
 	}
 	if n := int(r.stop - r.start + 1); len(msg.FilterHashes) != n {
-		c.drop(p.name, true, "%d filter hashes from height %d; %d were asked for", len(msg.FilterHashes), r.start, n)
+		c.drop(p.name, !p.late, "%d filter hashes from height %d; %d were asked for", len(msg.FilterHashes), r.start, n)
 		return
 	}
 	if msg.PrevFilterHeader != c.filters.at(r.start-1) {

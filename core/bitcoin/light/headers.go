@@ -273,7 +273,7 @@ func (c *Client) undo(fork int32) {
 		p.vetted = min(p.vetted, len(c.filters.marks))
 		p.marksFor, p.marks, p.hashes = 0, nil, nil
 		if r := p.request; r != nil && (r.kind == forBlocks || r.stop > fork && r.kind != forFilters && r.kind != forBloom) {
-			p.request = nil // it may never be answered
+			p.excuse()
 		}
 	}
 	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool { return w.height == 0 })

@@ -20,7 +20,7 @@ import (
 // peers, and nobody was promised anything.
 const (
 	headersPrefix = Prefix + "header/"
-	hashesPrefix  = Prefix + "hashes/" // number of an interval → its hashes
+	hashesPrefix  = Prefix + "hashes/" // number of an interval → its hashes and their sum
 	marksPrefix   = Prefix + "mark/"   // number of an interval → filter header below it
 	scriptsPrefix = Prefix + "script/"
 	minedPrefix   = Prefix + "tx/"
@@ -37,9 +37,16 @@ const manyRecords = 64
 // HashesKey is where Fetch finds the hashes of an interval.
 func HashesKey(number int32) string { return fmt.Sprintf("%s%08x", hashesPrefix, number) }
 
+// sumSize is the bytes of the sum that ends an interval's hashes: nothing else
+// tells that one is broken, and for asking in vain peers would be blamed.
+const sumSize = 4
+
+func hashesSum(raw []byte) []byte { return chainhash.HashB(raw)[:sumSize] }
+
 // ReadHashes reads what is there; nothing if that is not an interval's.
 func ReadHashes(raw []byte) []chainhash.Hash {
-	if len(raw) != header.Interval*chainhash.HashSize {
+	const size = header.Interval * chainhash.HashSize
+	if len(raw) != size+sumSize || !bytes.Equal(raw[size:], hashesSum(raw[:size])) {
 		return nil
 	}
 	list := make([]chainhash.Hash, header.Interval)
@@ -71,7 +78,7 @@ func (c *Client) storeHashes(fork, tip int32, kept interval) {
 		if (number+1)*header.Interval < c.o.Birthday {
 			continue
 		}
-		raw := make([]byte, 0, header.Interval*chainhash.HashSize)
+		raw := make([]byte, 0, header.Interval*chainhash.HashSize+sumSize)
 		for h := number*header.Interval + 1; h <= (number+1)*header.Interval; h++ {
 			hash, ok := c.chain.Hash(h)
 			if !ok {
@@ -81,11 +88,14 @@ func (c *Client) storeHashes(fork, tip int32, kept interval) {
 			raw = append(raw, hash[:]...)
 		}
 		// Not lazy, because it is read from disk, and what waits is not there yet.
-		c.fx.Put = append(c.fx.Put, step.Record{Key: HashesKey(number), Value: raw})
+		c.fx.Put = append(c.fx.Put, step.Record{Key: HashesKey(number), Value: append(raw, hashesSum(raw)...)})
 	}
 }
 
 func (c *Client) putScript(s *script) {
+	if s.brief {
+		return // what it is watched for is not kept either
+	}
 	b := codec.AppendBytes(nil, s.script)
 	c.put(scriptKey(s.script), codec.AppendUint(codec.AppendUint(b, s.since), s.next))
 }
@@ -144,108 +154,12 @@ func (c *Client) restart() {
 	c.dispute, c.doubt, c.deep, c.disk, c.sync, c.synced = nil, nil, nil, nil, "", false
 	c.suspect, c.reread = nil, nil
 	for _, p := range c.peers {
-		p.current, p.best, p.branch, p.request = false, 0, nil, nil
+		p.excuse()
+		p.current, p.best, p.branch = false, 0, nil
 		p.marksFor, p.marks, p.hashes, p.vetted, p.word, p.differs = 0, nil, nil, 1, 0, 0
 	}
 	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool { return w.height == 0 })
 	for _, w := range c.wanted {
 		w.known, w.peer = false, ""
 	}
-}
-
-// Load reads a client that was kept, or returns a new one. Records that do not
-// fit together, which is what a disk leaves that lost some, begin anew.
-func Load(r step.Reader, o Options) (*Client, error) {
-	c := New(o)
-	err := c.loadBloom(r)
-	if err != nil {
-		return nil, err
-	}
-	if c.chain, err = header.Load(r, headersPrefix, o.Params); err != nil {
-		return nil, err
-	}
-	tip, _ := c.chain.Tip()
-	err = r.Scan(marksPrefix, func(key string, value []byte) bool {
-		// The first one is not kept, as everybody can make it.
-		if i := len(c.filters.marks); key == markKey(i) && i*header.Interval <= int(tip) && len(value) == chainhash.HashSize {
-			c.filters.mark(chainhash.Hash(value))
-			return true
-		}
-		return false
-	})
-	if err != nil {
-		return nil, err
-	}
-	c.savedMarks = slices.Clone(c.filters.marks)
-	raw, err := r.Get(filterKey)
-	if err != nil {
-		return nil, err
-	}
-	if raw != nil {
-		d := codec.NewReader(raw)
-		height := d.Height()
-		d.Fill(c.savedTip[:])
-		if d.Close() == nil && height <= tip {
-			c.remembered(height, c.savedTip)
-		}
-	}
-	if raw, err = r.Get(scannedKey); err != nil {
-		return nil, err
-	}
-	if raw != nil {
-		c.scanned = max(min(tip, codec.NewReader(raw).Height()), c.scanned)
-	}
-	c.ledger.Rise(c.scanned)
-	c.savedScan = c.scanned
-	if err := c.loadScripts(r); err != nil {
-		return nil, err
-	}
-	return c, c.loadMined(r)
-}
-
-func (c *Client) loadScripts(r step.Reader) (err error) {
-	scanned := r.Scan(scriptsPrefix, func(key string, value []byte) bool {
-		d := codec.NewReader(value)
-		s := &script{script: bytes.Clone(d.Bytes(tx.MaxSize, "script")), since: d.Height(), next: d.Height()}
-		if err = d.Close(); err != nil {
-			err = fmt.Errorf("record %s: %w", key, err)
-			return false
-		}
-		c.scripts[string(s.script)] = s
-		if s.next > c.scanned {
-			s.next = 0
-			c.unsaved = append(c.unsaved, s)
-		}
-		if s.next == 0 {
-			c.query.Add(s.script)
-		}
-		return len(c.scripts) < MaxScripts
-	})
-	if err == nil {
-		err = scanned
-	}
-	return err
-}
-
-func (c *Client) loadMined(r step.Reader) (err error) {
-	scanned := r.Scan(minedPrefix, func(key string, value []byte) bool {
-		d := codec.NewReader(value)
-		raw := d.Bytes(tx.MaxSize, "transaction")
-		proof := merkle.ReadProof(d)
-		if err = d.Close(); err == nil {
-			m := ledger.Mined{Height: proof.Height, Index: int32(proof.Branch.Index), Branch: proof.Branch}
-			if m.Tx, err = tx.Parse(bytes.Clone(raw)); err == nil && m.Height <= c.scanned {
-				m.ID = m.Tx.TxHash()
-				c.ledger.Add(m)
-			}
-		}
-		if err != nil {
-			err = fmt.Errorf("record %s: %w", key, err)
-		}
-		return err == nil
-	})
-	if err == nil {
-		err = scanned
-	}
-	return err
 }

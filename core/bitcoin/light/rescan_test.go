@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/btcsuite/btcd/wire/v2"
@@ -13,20 +14,26 @@ import (
 	"coinop.dev/core/bitcoin/watch"
 )
 
-// old is a chain of 5,300 blocks that pays script n at height 300*n.
-func old(tr *tree) (tip *block) {
+// longChain is a chain of 5,300 blocks that pays script n at height 300*n. It is
+// made once: who mines on it does so on a tree of its own.
+func longChain() (tr *tree, tip *block) {
+	tr, tip = builtLong()
+	return tr.fork(), tip
+}
+
+var builtLong = sync.OnceValues(func() (tr *tree, tip *block) {
+	tr = newTree(regtest())
 	tip = tr.first
 	for n := 1; n <= 17; n++ {
 		tip = tr.mine(tr.grow(tip, 299), pay(tr.nowhere(), script(n)))
 	}
-	return tr.grow(tip, 200)
-}
+	return tr, tr.grow(tip, 200)
+})
 
 func TestRescanFindsOldBlocksWhileNewOnesComeFirst(t *testing.T) {
-	tr := newTree(regtest())
-	tip := old(tr)
+	t.Parallel()
+	tr, tip := longChain()
 	b := newBench(t, tr, light.Options{})
-	b.every = 500
 	b.watch(0, script(17))
 	h := newNode("h", tip)
 	b.join(h)
@@ -68,10 +75,9 @@ func TestRescanFindsOldBlocksWhileNewOnesComeFirst(t *testing.T) {
 
 // A rescan goes on where it was when the machine stopped, whenever that is.
 func TestRescanGoesOnAfterARestart(t *testing.T) {
-	tr := newTree(regtest())
-	tip := old(tr)
+	t.Parallel()
+	tr, tip := longChain()
 	b := newBench(t, tr, light.Options{})
-	b.every = 1000
 	h := newNode("h", tip)
 	b.join(h)
 	b.agrees(tip)
@@ -111,10 +117,8 @@ func TestRescanGoesOnAfterARestart(t *testing.T) {
 }
 
 func TestScriptsAddedWhileARescanRuns(t *testing.T) {
-	tr := newTree(regtest())
-	tip := old(tr)
+	tr, tip := longChain()
 	b := newBench(t, tr, light.Options{})
-	b.every = 500
 	h := newNode("h", tip)
 	b.join(h)
 	b.watch(0, script(2))
@@ -133,6 +137,44 @@ func TestScriptsAddedWhileARescanRuns(t *testing.T) {
 		all = append(all, script(i))
 	}
 	b.agrees(tip, all...)
+}
+
+// A script comes while the filters of the tip's range come, after the one of the
+// block that pays it.
+func TestAScriptAddedAfterItsFilterHasPassed(t *testing.T) {
+	tr := newTree(regtest())
+	tip, paid, _, _, _ := payment(tr)
+	b := newBench(t, tr, light.Options{})
+	b.watch(0, script(3))
+	b.connect(newNode("h", tip))
+	b.runUntil(func() bool { return b.filters[paid.height] > 0 })
+	b.watch(paid.height, script(1))
+	b.run()
+	if s := b.client.Status(watch.Output{Point: out(paid.Transactions[1], 0), Script: script(1)}); s.Depth == 0 || s.Spender == nil {
+		t.Errorf("status is %+v; want the payment and its spend", s)
+	}
+}
+
+// One peer tells of another chain while a second one's filters come, which is asked
+// for them once more: those that are on their way are no reason to hang up.
+func TestFiltersOfAChainThatIsGone(t *testing.T) {
+	tr := newTree(regtest())
+	tip, paid, _, _, _ := payment(tr)
+	side := tr.grow(tr.mine(tip.parent.parent, pay(tr.nowhere(), script(2))), 3)
+	b := newBench(t, tr, light.Options{})
+	b.watch(0, script(1), script(2))
+	x, y := newNode("x", tip), newNode("y", tip)
+	b.connect(x, y)
+	b.runUntil(func() bool { return b.filters[paid.height] > 0 })
+	onTheWay := b.queue
+	b.queue = nil
+	b.announce(side, y)
+	b.queue = append(b.queue, onTheWay...)
+	b.run()
+	b.announce(side, x)
+	b.run()
+	b.isKept(x, y)
+	b.agrees(side, script(1), script(2))
 }
 
 // A script that was looked for from some height on is looked for below it when
@@ -178,11 +220,10 @@ func TestAScriptThatWasWatchedBriefly(t *testing.T) {
 }
 
 func TestNothingBelowTheBirthdayIsFetched(t *testing.T) {
-	tr := newTree(regtest())
-	tip := old(tr)
+	t.Parallel()
+	tr, tip := longChain()
 	for _, birthday := range []int32{1, 1000, 2500, 4999, 5299} {
 		b := newBench(t, tr, light.Options{Birthday: birthday})
-		b.every = 500
 		b.watch(0, script(4), script(10))
 		h := newNode("h", tip)
 		b.connect(h)
@@ -245,10 +286,8 @@ func TestABirthdayAboveTheTip(t *testing.T) {
 
 // A lower birthday than the records are of has it begin again.
 func TestALowerBirthdayThanBefore(t *testing.T) {
-	tr := newTree(regtest())
-	tip := old(tr)
+	tr, tip := longChain()
 	b := newBench(t, tr, light.Options{Birthday: 4000})
-	b.every = 500
 	b.watch(0, script(4), script(14))
 	h := newNode("h", tip)
 	b.join(h)
@@ -263,10 +302,8 @@ func TestALowerBirthdayThanBefore(t *testing.T) {
 // Callers want blocks of several intervals that are on disk, while a rescan needs
 // others.
 func TestBlocksOfManyIntervalsAtOnce(t *testing.T) {
-	tr := newTree(regtest())
-	tip := old(tr)
+	tr, tip := longChain()
 	b := newBench(t, tr, light.Options{})
-	b.every = 500
 	h := newNode("h", tip)
 	b.join(h, newNode("i", tip))
 	b.watch(0, script(1), script(6))
@@ -298,12 +335,11 @@ func TestBlocksOfManyIntervalsAtOnce(t *testing.T) {
 // The chain comes in pieces of any size, so that intervals end in the middle of
 // them: all hashes are on disk.
 func TestHashesOnDiskAreThoseOfTheChain(t *testing.T) {
-	tr := newTree(regtest())
-	tip := old(tr)
+	t.Parallel()
+	tr, tip := longChain()
 	path := tip.path()
 	for _, first := range []int32{1, 43, 60, 500, 999, 1000, 1001, 2042, 2043, 2044, 2100, 3000} {
 		b := newBench(t, tr, light.Options{})
-		b.every = 500
 		h := newNode("h", path[first])
 		b.join(h)
 		b.announce(tip, h)
@@ -349,18 +385,20 @@ func TestDepthIsNeverNegative(t *testing.T) {
 
 // The filter headers that are kept one by one move on while a rescan uses them.
 func TestRescanWhileFilterHeadersAreTrimmed(t *testing.T) {
+	t.Parallel()
 	tr := newTree(regtest())
 	tip := tr.first
 	for i := range 12 {
 		tip = tr.mine(tr.grow(tip, 335), pay(tr.nowhere(), script(i)))
 	}
 	b := newBench(t, tr, light.Options{})
-	b.every = 100
 	h := newNode("h", tr.first)
 	b.join(h)
-	for _, k := range tip.path()[1:] { // one by one, so that all are kept
-		b.announce(k, h)
-		b.run()
+	for _, k := range tip.path()[1:] { // a few at a time, so that all are kept
+		if k.height%7 == 0 || k == tip {
+			b.announce(k, h)
+			b.run()
+		}
 	}
 	b.agrees(tip)
 	for i := range 12 {

@@ -11,16 +11,7 @@ import (
 	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/ledger"
 	"coinop.dev/core/bitcoin/merkle"
-	"coinop.dev/core/bitcoin/watch"
 )
-
-// A script that is watched.
-type script struct {
-	script []byte
-	since  int32 // no block below it matters
-	next   int32 // the lowest block not looked through for it; 0 if none is left below the rest
-	brief  bool  // only while a transaction of ours waits for a block
-}
 
 // back is the scripts that are looked for in blocks that were looked through
 // before, while those that are done are followed at the tip.
@@ -60,166 +51,6 @@ func (s *scan) restart() {
 	s.next, s.prev, s.hits = s.start, s.headers[0], nil
 }
 
-// An interval is hashes of blocks, the first of them at a height. Those that are
-// read from disk are header.Interval many, or none if they have not come yet.
-type interval struct {
-	first  int32
-	hashes []chainhash.Hash
-	vital  bool // we cannot do without them
-}
-
-func (i *interval) at(height int32) (hash chainhash.Hash, ok bool) {
-	if n := int(height - i.first); n >= 0 && n < len(i.hashes) {
-		return i.hashes[n], true
-	}
-	return hash, false
-}
-
-// hashAt is the hash of the block at a height, if it is at hand. If it is not, it
-// is fetched from disk.
-func (c *Client) hashAt(height int32) (hash chainhash.Hash, ok bool) { return c.hashOf(height, true) }
-
-// hashOf is hashAt; vital means that it is for ourselves and must be on disk.
-func (c *Client) hashOf(height int32, vital bool) (hash chainhash.Hash, ok bool) {
-	if hash, ok = c.chain.Hash(height); ok {
-		return hash, true
-	}
-	number := (height - 1) / header.Interval
-	switch first := number*header.Interval + 1; {
-	case c.disk != nil && c.disk.first == first:
-		c.disk.vital = c.disk.vital || vital
-		return c.disk.at(height)
-	case c.disk != nil && len(c.disk.hashes) == 0:
-		return hash, false // first come those that were asked for
-	default:
-		c.disk = &interval{first: first, vital: vital}
-		c.send(Disk, Fetch{number})
-		return hash, false
-	}
-}
-
-// fetched takes hashes from disk. Callers' blocks are found at once, because
-// others may need another interval next.
-func (c *Client) fetched(f Fetched) {
-	d := c.disk
-	if d == nil || d.first != f.Interval*header.Interval+1 || len(d.hashes) > 0 {
-		return
-	}
-	if len(f.Hashes) == header.Interval {
-		d.hashes = f.Hashes
-		for _, w := range c.wanted {
-			if !w.known {
-				w.hash, w.known = d.at(w.height)
-			}
-		}
-		return
-	}
-	c.disk = nil
-	c.wanted = slices.DeleteFunc(c.wanted, func(w *wanted) bool {
-		if w.known || (w.height-1)/header.Interval != f.Interval {
-			return false
-		}
-		c.give(w.height, nil, ErrOlder)
-		return true
-	})
-	if d.vital { // the disk has lost it, or the birthday was higher then
-		c.trouble = fmt.Errorf("the hashes of blocks from height %d on are not on disk: starting again", d.first)
-		c.restart()
-	}
-}
-
-// watch adds scripts. One that is watched is looked for in older blocks too if
-// they matter now.
-func (c *Client) watch(all []watch.Script) {
-	for _, w := range all {
-		since := max(w.Since, c.o.Birthday, 1)
-		s := c.scripts[string(w.Script)]
-		switch {
-		case s != nil && since >= s.since:
-			if s.brief {
-				s.brief = false
-				c.putScript(s)
-			}
-		case s != nil:
-			s.since, s.brief = since, false
-			if s.next == 0 {
-				s.next = since
-			}
-			c.rewind(s, since)
-		case len(c.scripts) < MaxScripts && len(w.Script) > 0 && (!c.o.Bloom || BloomFinds(w.Script)): // else the driver says so
-			s = &script{script: slices.Clone(w.Script), next: since, since: since}
-			c.scripts[string(w.Script)] = s
-			c.rewind(s, since)
-		}
-	}
-}
-
-// finish notes that nothing is left to look through for a script.
-func (c *Client) finish(s *script) {
-	s.next = 0
-	c.query.Add(s.script)
-}
-
-// rewind has a script that is not finished looked for again from a height on.
-func (c *Client) rewind(s *script, height int32) {
-	if s.next = min(s.next, height); s.next > c.passed() {
-		c.finish(s)
-	}
-	c.putScript(s)
-}
-
-// passed is the height up to which a script that is new was not looked for: what
-// came of the range at the tip came without it.
-func (c *Client) passed() int32 {
-	switch s := c.scan; {
-	case s == nil || s.back || s.reread || s.bloom.again:
-		return c.scanned
-	case !c.o.Bloom:
-		return max(c.scanned, s.next-1)
-	case len(s.bloom.told) > 0:
-		return s.stop
-	}
-	return c.scanned
-}
-
-// lookAgainAbove looks through all blocks above a height once more, for all
-// scripts. What was found stays: blocks have proved it.
-func (c *Client) lookAgainAbove(height int32) {
-	c.stopScan(height)
-	for _, s := range c.scripts {
-		if s.next == 0 {
-			s.next = max(height+1, s.since)
-		}
-		c.rewind(s, max(height+1, s.since))
-	}
-}
-
-// unfinished counts the scripts that are looked for in older blocks.
-func (c *Client) unfinished() (n int) {
-	for _, s := range c.scripts {
-		if s.next != 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// lookAgain forgets what was found and looks through everything once more.
-func (c *Client) lookAgain() {
-	c.stopScan(-1)
-	for _, m := range c.ledger.Cut(-1) {
-		c.forget(m)
-	}
-	c.scanned = max(0, c.o.Birthday-1)
-	c.ledger.Rise(c.scanned)
-	for _, s := range c.scripts {
-		if s.next != 0 {
-			c.finish(s)
-			c.putScript(s)
-		}
-	}
-}
-
 // stopScan gives up what is being looked through above a height.
 func (c *Client) stopScan(height int32) {
 	if c.scan != nil && c.scan.stop > height {
@@ -229,9 +60,10 @@ func (c *Client) stopScan(height int32) {
 			switch r := p.request; {
 			case r == nil:
 			case r.kind == forFilters:
-				p.stale, p.request = r.blocks[0], nil
+				p.stale = r.blocks[0]
+				p.excuse()
 			case r.kind == forBloom:
-				p.request = nil
+				p.excuse()
 			}
 		}
 	}
@@ -406,7 +238,7 @@ func (c *Client) filter(p *peer, msg *wire.MsgCFilter) {
 		return
 	}
 	if msg.BlockHash != hash {
-		c.drop(p.name, true, "a filter of block %v; that of height %d, %v, was asked for", msg.BlockHash, s.next, hash)
+		c.drop(p.name, !p.late, "a filter of block %v; that of height %d, %v, was asked for", msg.BlockHash, s.next, hash)
 		return
 	}
 	p.request.last = c.now

@@ -126,8 +126,10 @@ func (w *wiretap) carry(client net.Conn) {
 
 // TestBloom tells every story of a chain over BIP 37.
 func TestBloom(t *testing.T) {
+	t.Parallel()
 	for _, nodes := range []string{"one node", "two nodes"} {
 		t.Run(nodes, func(t *testing.T) {
+			t.Parallel()
 			chaintest.Test(t, func(t *testing.T) (chain.Source, chaintest.Miner) {
 				n := openNode(t, regtest.Options{OnDrop: func(peer string, err error) { t.Log("dropped:", err) }})
 				addrs := []string{n.Addr()}
@@ -162,6 +164,7 @@ func seen(t *testing.T, c *p2p.Client, o watch.Output) {
 
 // TestBloomANodeThatOmits is a payment that one of two nodes leaves out.
 func TestBloomANodeThatOmits(t *testing.T) {
+	t.Parallel()
 	n := openNode(t, regtest.Options{})
 	o := bloomCoin(t, n)
 	liar := tap(t, n, true).Addr().String()
@@ -180,6 +183,7 @@ func TestBloomANodeThatOmits(t *testing.T) {
 // TestBloomFilterOverRestarts shows what a node sees of a client that is
 // restarted: the same filter.
 func TestBloomFilterOverRestarts(t *testing.T) {
+	t.Parallel()
 	n := openNode(t, regtest.Options{})
 	o := bloomCoin(t, n)
 	db, err := mem.New(nil)

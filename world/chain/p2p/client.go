@@ -234,13 +234,21 @@ func (c *Client) look(ctx context.Context, f func(*light.Client)) error {
 	return nil
 }
 
-// lookFor is look once a script was looked for in all blocks.
-func (c *Client) lookFor(ctx context.Context, s watch.Script, f func(*light.Client)) error {
-	if len(s.Script) == 0 {
+// finds tells why what pays a script cannot be found, however long one waits.
+func (c *Client) finds(script []byte) error {
+	if len(script) == 0 {
 		return errors.New("a light client finds outputs by their script, and none is given")
 	}
-	if c.options.Bloom && !light.BloomFinds(s.Script) {
-		return fmt.Errorf("script %x pushes no data, and BIP 37 finds by nothing else: use p2p instead of spv", s.Script)
+	if c.options.Bloom && !light.BloomFinds(script) {
+		return fmt.Errorf("script %x pushes no data, and BIP 37 finds by nothing else: use p2p instead of spv", script)
+	}
+	return nil
+}
+
+// lookFor is look once a script was looked for in all blocks.
+func (c *Client) lookFor(ctx context.Context, s watch.Script, f func(*light.Client)) error {
+	if err := c.finds(s.Script); err != nil {
+		return err
 	}
 	late := time.NewTimer(ScanWait)
 	defer late.Stop()
@@ -292,6 +300,9 @@ func (c *Client) Status(ctx context.Context, o watch.Output) (s watch.Status, er
 // interest before the height that it is watched from; another is looked for from
 // the birthday on.
 func (c *Client) Coins(ctx context.Context, script []byte) (coins []watch.Coin, err error) {
+	if err := c.finds(script); err != nil {
+		return nil, err
+	}
 	since := int32(0)
 	if err := c.look(ctx, func(core *light.Client) { since = core.Since(script) }); err != nil {
 		return nil, err

@@ -32,6 +32,7 @@ import (
 
 // Two nodes share the chain that the suite mines.
 func TestSourceOverTwoNodes(t *testing.T) {
+	t.Parallel()
 	chaintest.Test(t, func(t *testing.T) (chain.Source, chaintest.Miner) {
 		first, second := openNode(t, regtest.Options{}), openNode(t, regtest.Options{})
 		join(t, first, second)
@@ -73,6 +74,7 @@ func join(t *testing.T, a, b *regtest.Node) {
 
 // TestPublishedIsSentAgain restarts the node, which forgets its pool.
 func TestPublishedIsSentAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n, err := regtest.Open(regtest.Options{Dir: dir})
 	if err != nil {
@@ -260,6 +262,7 @@ func newRelay(t *testing.T, node string, change func(wire.Message) wire.Message)
 
 // What was learned is kept: the second start asks for no filter and no block.
 func TestStoreKeepsWhatWasLearned(t *testing.T) {
+	t.Parallel()
 	n := openNode(t, regtest.Options{})
 	point, err := n.Faucet(chaintest.Script(1), chaintest.Value)
 	if err != nil {
@@ -311,6 +314,7 @@ func TestStoreKeepsWhatWasLearned(t *testing.T) {
 // Of two nodes one hides the payment, with filters and filter headers that fit
 // each other. It is found out and the payment is seen.
 func TestOfTwoNodesOneLies(t *testing.T) {
+	t.Parallel()
 	n := openNode(t, regtest.Options{})
 	if _, err := n.Mine(3); err != nil {
 		t.Fatal(err)
@@ -374,6 +378,7 @@ func TestOfTwoNodesOneLies(t *testing.T) {
 }
 
 func TestLiesAreNoticed(t *testing.T) {
+	t.Parallel()
 	n := openNode(t, regtest.Options{})
 	if _, err := n.Mine(3); err != nil {
 		t.Fatal(err)
@@ -445,6 +450,7 @@ func TestAnotherNetworkIsRefused(t *testing.T) {
 
 // TestTwoProcesses runs the client of a chain in another process.
 func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
 	if addr := os.Getenv("COINOP_TEST_NODE"); addr != "" {
 		c := openClient(t, addr)
 		changed := c.Changed()

@@ -143,7 +143,7 @@ func (n *network) once(addr string) (who cause, err error) {
 	n.conns[addr] = k
 	n.mu.Unlock()
 	c.host.Outlet(addr, func(p step.Packet) { k.queue(p.Msg.(wire.Message)) })
-	c.tell(light.Hello{Peer: addr, Services: theirs.Services, Height: theirs.LastBlock})
+	c.tell(light.Hello{Peer: addr, Services: theirs.Services})
 	err = n.read(addr, k)
 	c.host.Outlet(addr, nil)
 	c.tell(step.Unlinked{Peer: addr})

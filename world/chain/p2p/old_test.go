@@ -15,6 +15,7 @@ import (
 // A device that has been away for long asks for headers that the client does not
 // keep: a node is asked for them again, and the checkpoints prove them.
 func TestOldHeaders(t *testing.T) {
+	t.Parallel()
 	n := openNode(t, regtest.Options{})
 	for range 6 {
 		if _, err := n.Mine(1000); err != nil {

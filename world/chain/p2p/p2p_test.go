@@ -30,6 +30,7 @@ func openClient(t *testing.T, addr string) *p2p.Client {
 }
 
 func TestSource(t *testing.T) {
+	t.Parallel()
 	chaintest.Test(t, func(t *testing.T) (chain.Source, chaintest.Miner) {
 		n := openNode(t, regtest.Options{OnDrop: func(peer string, err error) { t.Log("dropped:", err) }})
 		return openClient(t, n.Addr()), n
