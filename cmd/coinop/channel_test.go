@@ -114,6 +114,7 @@ type openedChannel struct {
 // A channel is opened, listed by both ends and closed: by a machine that does not
 // run otherwise, and by one that does.
 func TestChannelCommands(t *testing.T) {
+	t.Parallel()
 	w := newTown(t)
 	rails := "rails = [\"lightning:?claim_depth=2\"]\n"
 	w.config("seller", fmt.Sprintf("listen = %q\nhttp = %q\n%s", freeAddr(t), freeAddr(t), rails))

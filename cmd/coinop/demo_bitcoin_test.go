@@ -21,6 +21,7 @@ import (
 // refused for what it is; whatever is cut, killed or undone, each order is paid
 // once and every satoshi is found again in the chain.
 func TestGatewayThatLiesGetsNoSignature(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	u := &ui{out: &out, err: io.Discard, json: true}
 	d := newDemo(u, demoOptions{scenario: "charger", rail: "bitcoin", chain: "regtest", rate: 5, noBrowser: true, listen: "127.0.0.1:0"})

@@ -72,6 +72,7 @@ func (v viewer) goesOn() {
 // lost; then the router publishes a state that it has revoked, loses its whole
 // channel to the charger, and has to fund another.
 func TestRouterThatCheatsLosesItsChannel(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	u := &ui{out: &out, err: io.Discard, json: true}
 	d := newDemo(u, demoOptions{scenario: "charger", rail: "lightning", rate: 20, noBrowser: true, listen: "127.0.0.1:0"})

@@ -13,13 +13,17 @@ var fence = regexp.MustCompile("(?ms)^```(sh|toml)( [^\\n]*)?\\n(.*?)^```$")
 
 // The guides are run as they stand: files are written, commands obeyed in one
 // shell that stops at the first that fails.
+//
+// They wait more than they work, each with ports of its own, so they run at once.
 func TestGuides(t *testing.T) {
+	t.Parallel()
 	guides, _ := filepath.Glob("../../docs/guides/*.md")
 	if len(guides) == 0 {
 		t.Fatal("there are no guides")
 	}
 	for _, path := range guides {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".md"), func(t *testing.T) {
+			t.Parallel()
 			raw, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
