@@ -127,6 +127,9 @@ func (m *Machine) Close() error {
 	return nil
 }
 
+// Context ends when the machine does.
+func (m *Machine) Context() context.Context { return m.ctx }
+
 // Stopped is closed when the machine has stopped, by Close or by a failure.
 func (m *Machine) Stopped() <-chan struct{} { return m.Host.Stopped() }
 

@@ -43,7 +43,8 @@ func Open(ctx context.Context, m *engine.Machine, limits spend.Limits) (*Purse, 
 func (p *Purse) Hold(ctx context.Context, r *rail.Rail) error {
 	p.rails = append(p.rails, r)
 	if _, native := r.Core(); !native {
-		p.m.Host.Outlet(outlet(r), func(packet step.Packet) { p.toRail(ctx, r, packet) })
+		// For as long as the machine lives: ctx is only for holding it.
+		p.m.Host.Outlet(outlet(r), func(packet step.Packet) { p.toRail(p.m.Context(), r, packet) })
 	}
 	// Orders that were open when the machine stopped are handed over again now
 	// that their rail is there.

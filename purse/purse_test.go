@@ -66,7 +66,10 @@ func (w *wallet) open(uris ...string) {
 	for _, uri := range uris {
 		r, err := w.rails.Open(w.ctx(), uri, rail.Env{Machine: w.m})
 		if err == nil {
-			err = w.Hold(context.Background(), r)
+			// What is held stays held when who held it is done.
+			ctx, done := context.WithCancel(w.ctx())
+			err = w.Hold(ctx, r)
+			done()
 		}
 		if err != nil {
 			w.t.Fatal(err)
