@@ -262,18 +262,27 @@ func startWallet(ctx context.Context, m *engine.Machine, s settings) error {
 func openAccount(m *engine.Machine, s settings) (a descriptor.Account, err error) {
 	var seed mnemonic.Seed
 	if s.seed == "" {
-		seed, err = mnemonic.SeedFromBytes(m.Key.Derive("wallet/seed").Reveal())
+		seed, err = machineSeed(m.Key)
 	} else {
 		seed, err = loadSeed(s.seed)
 	}
 	if err != nil {
 		return a, err
 	}
+	return accountOf(seed, s.purpose, s.params)
+}
+
+// machineSeed is the seed of a machine that was given none.
+func machineSeed(key keys.Secret) (mnemonic.Seed, error) {
+	return mnemonic.SeedFromBytes(key.Derive("wallet/seed").Reveal())
+}
+
+func accountOf(seed mnemonic.Seed, purpose descriptor.Purpose, p *chaincfg.Params) (descriptor.Account, error) {
 	coin := uint32(1) // BIP 44: every chain whose coins are worth nothing
-	if s.params.Net == chaincfg.MainNetParams.Net {
+	if p.Net == chaincfg.MainNetParams.Net {
 		coin = 0
 	}
-	return descriptor.NewAccount(seed, s.purpose, coin, 0, s.params)
+	return descriptor.NewAccount(seed, purpose, coin, 0, p)
 }
 
 func loadSeed(uri string) (seed mnemonic.Seed, err error) {
@@ -295,11 +304,11 @@ func loadSeed(uri string) (seed mnemonic.Seed, err error) {
 // Fund is the script that money for a machine's own wallet may be sent to before
 // there is one: the first address of its account.
 func Fund(key keys.Secret, p *chaincfg.Params) ([]byte, error) {
-	seed, err := mnemonic.SeedFromBytes(key.Derive("wallet/seed").Reveal())
+	seed, err := machineSeed(key)
 	if err != nil {
 		return nil, err
 	}
-	a, err := descriptor.NewAccount(seed, descriptor.BIP84, 1, 0, p)
+	a, err := accountOf(seed, descriptor.BIP84, p)
 	if err != nil {
 		return nil, err
 	}
