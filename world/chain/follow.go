@@ -10,6 +10,7 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
+	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/watch"
 )
 
@@ -33,6 +34,8 @@ type Follower struct {
 	outputs map[wire.OutPoint]*watched
 	scripts map[string]*watched
 	asked   chan struct{} // holds one token while something waits for its first report
+
+	proofs proofs // Run's
 }
 
 // watched is an output, or if ask.Prove or its point is none, a script.
@@ -118,6 +121,7 @@ func (f *Follower) Run(ctx context.Context) {
 
 // round asks about everything that is watched and returns the first failure.
 func (f *Follower) round(ctx context.Context) (failed error) {
+	f.proofs.follow(ctx, f.source)
 	all, news := f.snapshot()
 	if s, ok := f.source.(Scanner); ok && len(news) > 0 {
 		s.Scan(news)
@@ -145,7 +149,7 @@ func (f *Follower) ask(ctx context.Context, w *watched) (any, error) {
 		}
 		return s, nil
 	}
-	coins, err := Coins(ctx, f.source, w.ask)
+	coins, err := coinsOf(ctx, f.source, w.ask, &f.proofs)
 	if err != nil {
 		return nil, fmt.Errorf("coins of script %x: %w", w.ask.Script, err)
 	}
@@ -186,9 +190,20 @@ func (f *Follower) news(w *watched, answer any) bool {
 func same(a, b any) bool {
 	if a, ok := a.(watch.Coins); ok {
 		b := b.(watch.Coins)
-		return slices.EqualFunc(a.Coins, b.Coins, func(a, b watch.Coin) bool { return a.Point == b.Point && a.Depth == b.Depth })
+		return slices.EqualFunc(a.Coins, b.Coins, func(a, b watch.Coin) bool {
+			return a.Point == b.Point && a.Depth == b.Depth && sameProof(a.Proof, b.Proof)
+		})
 	}
 	return sameStatus(a.(watch.Status), b.(watch.Status))
+}
+
+// sameProof tells whether a coin is in the same block: after a reorganisation it
+// may be in another at the same height.
+func sameProof(a, b *merkle.Proof) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Height == b.Height && a.Branch.Index == b.Branch.Index && slices.Equal(a.Branch.Hashes, b.Branch.Hashes)
 }
 
 func sameStatus(a, b watch.Status) bool {
@@ -199,9 +214,9 @@ func sameStatus(a, b watch.Status) bool {
 	return a == b
 }
 
-// Coins asks a source for the coins of a script as of one tip, with their proofs
+// coinsOf asks a source for the coins of a script as of one tip, with their proofs
 // if that is asked for.
-func Coins(ctx context.Context, s Source, ask watch.Script) (watch.Coins, error) {
+func coinsOf(ctx context.Context, s Source, ask watch.Script, known *proofs) (watch.Coins, error) {
 	for {
 		before, hash, err := s.Tip(ctx)
 		if err != nil {
@@ -209,7 +224,7 @@ func Coins(ctx context.Context, s Source, ask watch.Script) (watch.Coins, error)
 		}
 		coins, err := s.Coins(ctx, ask.Script)
 		if err == nil && ask.Prove {
-			err = prove(ctx, s, coins, before)
+			err = prove(ctx, s, coins, before, known)
 		}
 		after, now, tipErr := s.Tip(ctx)
 		if tipErr == nil && bytes.Equal(hash[:], now[:]) || err != nil && tipErr != nil {

@@ -21,11 +21,46 @@ type Prover interface {
 	Prove(ctx context.Context, point wire.OutPoint) (*wire.MsgTx, merkle.Proof, error)
 }
 
+// MaxProofs bounds the proofs that are remembered.
+const MaxProofs = MaxWatched
+
+// proofs remembers where coins are, for as long as blocks only come on top: who
+// watches many coins would have as many blocks fetched at every change of the tip.
+type proofs struct {
+	tip   chainhash.Hash
+	known map[wire.OutPoint]proved
+}
+
+type proved struct {
+	tx    *wire.MsgTx
+	proof merkle.Proof
+}
+
+// follow forgets everything unless the tip has stayed, or one block came on top.
+func (p *proofs) follow(ctx context.Context, s Source) {
+	height, tip, err := s.Tip(ctx)
+	if err == nil && tip == p.tip {
+		return
+	}
+	if err == nil && p.known != nil {
+		var h wire.BlockHeader
+		if h, err = HeaderAt(ctx, s, height); err == nil && h.PrevBlock == p.tip && h.BlockHash() == tip {
+			p.tip = tip
+			return
+		}
+	}
+	p.tip, p.known = tip, map[wire.OutPoint]proved{}
+}
+
 // prove fills in the proofs that coins lack.
-func prove(ctx context.Context, s Source, coins []watch.Coin, tip int32) error {
+func prove(ctx context.Context, s Source, coins []watch.Coin, tip int32, p *proofs) error {
 	for i := range coins {
 		c := &coins[i]
 		if c.Depth == 0 || c.Proof != nil && c.Tx != nil {
+			continue
+		}
+		if k, ok := p.known[c.Point]; ok && k.proof.Height == tip-c.Depth+1 {
+			c.Tx, c.Proof = k.tx, &k.proof
 			continue
 		}
 		var proof merkle.Proof
@@ -42,6 +77,10 @@ func prove(ctx context.Context, s Source, coins []watch.Coin, tip int32) error {
 			return fmt.Errorf("prove coin %v: %w", c.Point, err)
 		}
 		c.Proof = &proof
+		if len(p.known) >= MaxProofs {
+			clear(p.known)
+		}
+		p.known[c.Point] = proved{c.Tx, proof}
 	}
 	return nil
 }
