@@ -30,3 +30,18 @@ func TestLightningPays(t *testing.T) {
 		t.Errorf("%d of %d orders are paid", paid, all)
 	}
 }
+
+// Seeds in which something was found that no other test had shown.
+func TestLightningSeedsThatFailed(t *testing.T) {
+	for seed, found := range map[uint64]string{
+		3727: "a payment that waits for its other parts is kept until it expires, and its channel is given up",
+	} {
+		l, err := NewLightning(seed, Rough, NoBug)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Play(OrdersPerSeed); err != nil {
+			t.Errorf("seed %d (%s): %v", seed, found, err)
+		}
+	}
+}

@@ -212,15 +212,16 @@ func (n *Node) giveBack(s *set, f onion.Failure) {
 	}
 }
 
-// expireSets gives back what waited too long for its other parts, and what is
-// held so long that its expiry comes near.
+// expireSets gives back what waited too long for its other parts, by the clock or
+// because its expiry comes near: blocks may come fast, and who offered it gives the
+// channel up soon after. So it is with what is held.
 func (n *Node) expireSets() {
 	for _, hash := range sortedHashes(n.sets) {
 		s := n.sets[hash]
 		switch {
 		case s.held && int64(s.expiry()) <= int64(n.tip)+holdMargin:
 			n.giveBack(s, onion.UnknownPaymentDetails(s.have, uint32(n.tip)))
-		case !s.held && n.at >= s.until:
+		case !s.held && (n.at >= s.until || int64(s.expiry()) <= int64(n.tip)+expiryMargin):
 			n.giveBack(s, onion.Failure{Code: onion.CodeMPPTimeout})
 		case !s.held:
 			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmSets, At: s.until})
