@@ -392,6 +392,10 @@ func (c *Client) judge(ctx context.Context, looks []*look, h chainhash.Hash, tip
 	for _, l := range looks {
 		if list, read := l.lists[h]; read && l.err == nil {
 			if err := l.compare(list, v.proven, s.script); err != nil {
+				// A reorganisation since it was asked looks like a lie.
+				if moved := l.at(ctx, tip); moved != nil {
+					return nil, moved
+				}
 				l.drop(err)
 			}
 		}
