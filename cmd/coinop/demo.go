@@ -118,7 +118,7 @@ func demoCommand(u *ui) *cobra.Command {
 	}
 	c.Flags().StringVar(&o.scenario, "scenario", "", "what is sold: sensor, charger (default sensor; over lightning and bitcoin, charger)")
 	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: oneway, payword, lightning, bitcoin")
-	c.Flags().StringVar(&o.chain, "chain", demoChains[0], "how each machine sees the chain: regtest (as the node itself), p2p (a light client of its own)")
+	c.Flags().StringVar(&o.chain, "chain", demoChains[0], "how each machine sees the chain: regtest (as the node itself), p2p or spv (a light client of its own)")
 	c.Flags().DurationVar(&o.length, "for", 0, "how long to pay, such as 20s; 0 until Ctrl-C")
 	c.Flags().Float64Var(&o.rate, "rate", 0, "payments a second; 0 for the scenario's own")
 	c.Flags().BoolVar(&o.noBrowser, "no-browser", false, "do not open the page in a browser")

@@ -10,6 +10,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/world/chain"
 )
 
 var errMoved = errors.New("the tip keeps changing")
@@ -147,7 +148,7 @@ func (s *Server) balance(ctx context.Context, m BalanceRequest) (Message, error)
 
 // waiting is what is known to wait for a block.
 func (s *Server) waiting(coins []owned) []*wire.MsgTx {
-	if p, ok := s.options.Source.(Pooler); ok {
+	if p, ok := s.options.Source.(chain.Pooler); ok {
 		return p.MempoolTxs()
 	}
 	var txs []*wire.MsgTx

@@ -24,7 +24,7 @@ var regtestParams = &chaincfg.RegressionNetParams
 
 var (
 	_ bccapi.Source = chain.Source(nil)
-	_ bccapi.Pooler = (*regtest.Node)(nil)
+	_ chain.Pooler  = (*regtest.Node)(nil)
 )
 
 // past is a node that tells the past by looking through all of it.

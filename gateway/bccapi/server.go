@@ -57,18 +57,15 @@ const (
 )
 
 // A Source shows the chain that is served: any chain.Source. One that is a
-// [Pooler] or a [History] as well is used as such.
+// [chain.Pooler] or a [History] as well is used as such: of a source that is no
+// Pooler, a transaction that waits is known by the coins that it makes for the
+// addresses, and one that makes none is missing from Balance.Sending.
 type Source interface {
 	Tip(ctx context.Context) (height int32, hash chainhash.Hash, err error)
 	Coins(ctx context.Context, script []byte) ([]watch.Coin, error)
 	Status(ctx context.Context, o watch.Output) (watch.Status, error)
 	Publish(ctx context.Context, t *wire.MsgTx) error
 }
-
-// A Pooler shows what waits for a block, parents before children. Of a source
-// that is none, a transaction that waits is known by the coins that it makes for
-// the addresses; one that makes none is missing from Balance.Sending.
-type Pooler interface{ MempoolTxs() []*wire.MsgTx }
 
 // A History tells the past of scripts. Of a source that is none, inventories and
 // summaries are answered with an error.

@@ -144,5 +144,9 @@ func Rules(name string) (*chaincfg.Params, error) {
 	return nil, fmt.Errorf("net=%.40q is not a chain: mainnet, testnet3, testnet4, signet and regtest are", name)
 }
 
+// A Pooler is a source that shows what waits for a block, parents before
+// children.
+type Pooler interface{ MempoolTxs() []*wire.MsgTx }
+
 // Ruled is a source that knows which chain's rules it follows.
 type Ruled interface{ Rules() *chaincfg.Params }

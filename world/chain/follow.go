@@ -121,8 +121,10 @@ func (f *Follower) Run(ctx context.Context) {
 
 // round asks about everything that is watched and returns the first failure.
 func (f *Follower) round(ctx context.Context) (failed error) {
-	f.proofs.follow(ctx, f.source)
 	all, news := f.snapshot()
+	if slices.ContainsFunc(all, func(w *watched) bool { return w.ask.Prove }) {
+		f.proofs.follow(ctx, f.source)
+	}
 	if s, ok := f.source.(Scanner); ok && len(news) > 0 {
 		s.Scan(news)
 	}

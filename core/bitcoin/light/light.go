@@ -147,16 +147,17 @@ type Client struct {
 	doubt   *doubt
 	deep    *rival
 
-	ledger  *ledger.Ledger
-	scripts map[string]*script
-	scanned int32   // all blocks up to here were looked through for all scripts that are done
-	suspect []int32 // blocks whose filter may be false, which are looked through whole
-	reread  []int32 // those of them that were looked through before
-	back    *back   // scripts that are looked for in older blocks
-	scan    *scan   // the range that is looked through now
-	query   *filter.Query
-	disk    *interval // hashes that were read
-	finds   int       // transactions found so far
+	ledger   *ledger.Ledger
+	scripts  map[string]*script
+	scanned  int32   // all blocks up to here were looked through for all scripts that are done
+	suspect  []int32 // blocks whose filter may be false, which are looked through whole
+	reread   []int32 // those of them that were looked through before
+	back     *back   // scripts that are looked for in older blocks
+	scan     *scan   // the range that is looked through now
+	query    *filter.Query
+	disk     *interval // hashes that were read
+	finds    int       // transactions found so far
+	finished int       // times that nothing was left to look through for a script
 
 	wanted    []*wanted
 	oldWanted []int32 // intervals
@@ -210,7 +211,7 @@ func (c *Client) Step(in step.Input) (fx step.Effects) {
 // level is what others see change.
 func (c *Client) level() [4]any {
 	_, hash := c.chain.Tip()
-	return [4]any{hash, c.scanned, c.unfinished(), c.finds}
+	return [4]any{hash, c.scanned, c.finished, c.finds}
 }
 
 func (c *Client) take(ev any) {

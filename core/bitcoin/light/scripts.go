@@ -44,6 +44,7 @@ func (c *Client) watch(all []watch.Script) {
 func (c *Client) finish(s *script) {
 	s.next = 0
 	c.query.Add(s.script)
+	c.finished++
 }
 
 // rewind has a script that is not finished looked for again from a height on.
@@ -78,16 +79,6 @@ func (c *Client) lookAgainAbove(height int32) {
 		}
 		c.rewind(s, max(height+1, s.since))
 	}
-}
-
-// unfinished counts the scripts that are looked for in older blocks.
-func (c *Client) unfinished() (n int) {
-	for _, s := range c.scripts {
-		if s.next != 0 {
-			n++
-		}
-	}
-	return n
 }
 
 // lookAgain forgets what was found and looks through everything once more.

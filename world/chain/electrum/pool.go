@@ -14,12 +14,6 @@ import (
 // MaxPool bounds the waiting transactions that are looked at, the oldest first.
 const MaxPool = 50_000
 
-// A Pooler is a source that shows what waits for a block, parents before
-// children. Of another, a Server knows only what was broadcast through itself.
-type Pooler interface {
-	MempoolTxs() []*wire.MsgTx
-}
-
 // waiter is a transaction that waits for a block.
 type waiter struct {
 	seen

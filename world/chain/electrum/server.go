@@ -101,7 +101,8 @@ func (l Limits) filled() Limits {
 // ServerOptions of a Server.
 type ServerOptions struct {
 	// Source is what is shown. It must be a chain.Blocker that has every block; a
-	// Pooler shows what waits for one too. It is the caller's to close, afterwards.
+	// chain.Pooler shows what waits for one too; of another only what was broadcast
+	// through the server is known. It is the caller's to close, afterwards.
 	Source chain.Source
 	// Params are those of its chain; nil means regtest.
 	Params *chaincfg.Params
@@ -272,7 +273,7 @@ func (s *Server) update(ctx context.Context) error {
 // waiting is what the source says waits for a block, or what was broadcast here
 // and is not mined.
 func (s *Server) waiting() []*wire.MsgTx {
-	if p, ok := s.options.Source.(Pooler); ok {
+	if p, ok := s.options.Source.(chain.Pooler); ok {
 		return p.MempoolTxs()
 	}
 	s.pending = slices.DeleteFunc(s.pending, func(t *wire.MsgTx) bool {
@@ -439,7 +440,7 @@ func (s *Server) publish(ctx context.Context, t *wire.MsgTx) error {
 	if err := s.options.Source.Publish(ctx, t); err != nil {
 		return err
 	}
-	if _, ok := s.options.Source.(Pooler); !ok {
+	if _, ok := s.options.Source.(chain.Pooler); !ok {
 		s.updating.Lock()
 		id := t.TxHash()
 		if !slices.ContainsFunc(s.pending, func(other *wire.MsgTx) bool { return other.TxHash() == id }) {

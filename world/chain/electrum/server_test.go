@@ -369,5 +369,5 @@ func TestNoBlocks(t *testing.T) {
 	if _, err := electrum.Serve(t.Context(), electrum.ServerOptions{Source: struct{ chain.Source }{n}}); err == nil {
 		t.Error("a source without blocks is served")
 	}
-	var _ electrum.Pooler = (*regtest.Node)(nil)
+	var _ chain.Pooler = (*regtest.Node)(nil)
 }
