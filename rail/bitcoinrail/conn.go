@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
@@ -18,37 +16,20 @@ import (
 	"coinop.dev/core/codec"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
-	"coinop.dev/core/message"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/wallet"
 	"coinop.dev/engine"
+	"coinop.dev/rail"
 	"coinop.dev/world/chain"
 	"coinop.dev/world/drive"
-)
-
-const (
-	// askPatience is how long a payee may take to say an address. Nothing has
-	// been paid then, so the order is Unpaid.
-	askPatience = 30 * time.Second
-	// askAgain is when a question is repeated, for links lose messages.
-	askAgain = time.Second
 )
 
 // conn pays from the machine's wallet, here or at a gateway.
 type conn struct {
 	m *engine.Machine
 	settings
-	words *words
-	shut  func() // takes the door away
-
-	mu      sync.Mutex
-	waiting map[coinop.OrderID][]question
-}
-
-// question is somebody who waits for a payee's answer.
-type question struct {
-	payee  keys.Public
-	answer chan message.Message
+	words  *words
+	payees *rail.Customer
 }
 
 func newConn(m *engine.Machine, s settings) (*conn, error) {
@@ -56,9 +37,7 @@ func newConn(m *engine.Machine, s settings) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{m: m, settings: s, words: w, waiting: map[coinop.OrderID][]question{}}
-	c.shut = m.AddDoor(c.door)
-	return c, nil
+	return &conn{m: m, settings: s, words: w, payees: rail.NewCustomer(m)}, nil
 }
 
 // Reaches makes the rail a Network: the chain reaches everybody.
@@ -66,7 +45,7 @@ func (c *conn) Reaches(string) bool { return true }
 
 // Close leaves what is on its way to the wallet.
 func (c *conn) Close() error {
-	c.shut()
+	c.payees.Close()
 	return nil
 }
 
@@ -204,45 +183,12 @@ func address(o coinop.Order, p *chaincfg.Params) (to target, err error) {
 
 // askPayee asks a machine for the address of an order.
 func (c *conn) askPayee(ctx context.Context, o coinop.Order, name string) (to target, err error) {
-	node, addr, err := engine.Address(name)
+	node, bill, err := c.payees.Ask(ctx, name, o)
 	if err != nil {
 		return to, err
 	}
-	if node == c.m.Key.Public() {
-		return to, errors.New("the payee is this machine itself")
-	}
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
-	defer cancel()
-	if err := c.m.Connect(ctx, addr, node); err != nil {
-		return to, err
-	}
-	q := question{node, make(chan message.Message, 1)}
-	c.mu.Lock()
-	c.waiting[o.ID] = append(c.waiting[o.ID], q)
-	c.mu.Unlock()
-	defer c.leave(o.ID, q)
-	for {
-		c.m.Send(node, billing.Ask{Order: o.ID, Amount: o.Amount})
-		select {
-		case answer := <-q.answer:
-			return readBill(answer, o, node, Scheme+"://"+name, c.params)
-		case <-time.After(askAgain):
-		case <-c.m.Stopped():
-			return to, drive.ErrStopped
-		case <-ctx.Done():
-			return to, fmt.Errorf("the payee does not answer with an address: %w", ctx.Err())
-		}
-	}
-}
-
-// readBill checks a payee's answer.
-func readBill(answer message.Message, o coinop.Order, node keys.Public, name string, p *chaincfg.Params) (to target, err error) {
-	bill, ok := answer.(billing.Bill)
-	if !ok {
-		return to, fmt.Errorf("the payee refuses: %.200q", answer.(billing.Refuse).Why)
-	}
-	to = target{to: name, bill: bill.Invoice, word: bill.Word}
-	if to.script, err = billed(bill.Invoice, o.Amount, p); err != nil {
+	to = target{to: Scheme + "://" + name, bill: bill.Invoice, word: bill.Word}
+	if to.script, err = billed(bill.Invoice, o.Amount, c.params); err != nil {
 		return to, err
 	}
 	if !billing.Verify(node, o.ID, o.Amount, sha256.Sum256([]byte(bill.Invoice)), bill.Word) {
@@ -261,44 +207,6 @@ func billed(bill string, a coinop.Amount, p *chaincfg.Params) ([]byte, error) {
 		return nil, fmt.Errorf("the bill is of %v, the order of %v", u.Amount, a)
 	}
 	return descriptor.ParseAddress(u.Address, p)
-}
-
-func (c *conn) leave(id coinop.OrderID, q question) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var others []question
-	for _, other := range c.waiting[id] {
-		if other.answer != q.answer {
-			others = append(others, other)
-		}
-	}
-	if len(others) == 0 {
-		delete(c.waiting, id)
-		return
-	}
-	c.waiting[id] = others
-}
-
-// door takes what payees answer.
-func (c *conn) door(from keys.Public, msg message.Message) bool {
-	var id coinop.OrderID
-	switch msg := msg.(type) {
-	case billing.Bill:
-		id = msg.Order
-	case billing.Refuse:
-		id = msg.Order
-	default:
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	took := false
-	for _, q := range c.waiting[id] {
-		if q.payee == from {
-			took = engine.Offer(q.answer, msg)
-		}
-	}
-	return took
 }
 
 // Verify checks a receipt of this rail offline, and then that its headers are

@@ -13,7 +13,6 @@ import (
 	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/keys"
-	"coinop.dev/core/message"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -23,9 +22,6 @@ import (
 )
 
 const (
-	// MaxAsking bounds the questions that are being answered; one too many is
-	// dropped, and asked again.
-	MaxAsking = 512
 	// lookAgain is when lnd is asked about open invoices after the stream of
 	// payments has begun, if no payment has been filed yet: without a
 	// settle_index lnd does not tell of what was paid before.
@@ -46,16 +42,13 @@ type payee struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	shut    func() // takes the door away
-
-	mu     sync.Mutex
-	asking map[coinop.OrderID]bool
+	cashier *rail.Cashier
 }
 
 func openPayee(ctx context.Context, scheme string, m *engine.Machine, conn *grpc.ClientConn, host string, expiry int) (rail.Conn, error) {
 	c := &payee{
 		m: m, scheme: scheme, conn: conn, node: lnrpc.NewLightningClient(conn), invoices: lnrpc.NewInvoicesClient(conn),
-		expiry: expiry, asking: map[coinop.OrderID]bool{},
+		expiry: expiry,
 	}
 	_, err := c.node.LookupInvoice(ctx, &lnrpc.PaymentHash{RHash: probe})
 	if err := probed("be paid (invoices:read, invoices:write)", err); err != nil {
@@ -80,17 +73,21 @@ func openPayee(ctx context.Context, scheme string, m *engine.Machine, conn *grpc
 	}
 	c.Earner = rail.NewEarner(m, rail.PayToAt(scheme, m, host), billsName)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.shut = m.AddDoor(c.door)
+	c.cashier = rail.NewCashier(m, func(ctx context.Context, from keys.Public, order coinop.OrderID, a coinop.Amount) (string, [32]byte, error) {
+		x, err := c.bill(ctx, from.PeerName(), order, a)
+		if err != nil {
+			return "", [32]byte{}, err
+		}
+		return x.invoice, x.hash, nil
+	})
 	c.running.Go(c.listen)
 	return c, nil
 }
 
 // Close leaves the invoices: what is paid meanwhile is told next time.
 func (c *payee) Close() error {
-	c.shut()
-	c.mu.Lock() // a door that is open now is the last
+	c.cashier.Close()
 	c.cancel()
-	c.mu.Unlock()
 	c.running.Wait()
 	return c.conn.Close()
 }
@@ -166,41 +163,6 @@ func (c *payee) file(ctx context.Context, i *lnrpc.Invoice, index uint64) {
 		copy(paid.hash[:], i.RHash)
 		c.m.Host.Tell(ctx, billsName, paid)
 	}
-}
-
-// door answers those who ask for an invoice, each order one at a time.
-func (c *payee) door(from keys.Public, msg message.Message) bool {
-	ask, ok := msg.(billing.Ask)
-	if !ok {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ctx.Err() != nil || c.asking[ask.Order] || len(c.asking) >= MaxAsking {
-		return true
-	}
-	c.asking[ask.Order] = true
-	c.running.Go(func() {
-		c.answer(from, ask)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.asking, ask.Order)
-	})
-	return true
-}
-
-func (c *payee) answer(from keys.Public, ask billing.Ask) {
-	x, err := c.bill(c.ctx, from.PeerName(), ask.Order, ask.Amount)
-	if c.ctx.Err() != nil {
-		return // not a refusal: asked again, the machine that comes back answers
-	}
-	if err != nil {
-		c.m.Log.Warn("no invoice for an order", "peer", from, "order", ask.Order, "err", err)
-		c.m.Send(from, billing.Refuse{Order: ask.Order, Why: err.Error()})
-		return
-	}
-	word := billing.Sign(c.m.Key, x.order, x.amount, x.hash)
-	c.m.Send(from, billing.Bill{Order: x.order, Invoice: x.invoice, Word: word})
 }
 
 // Invoice returns a BOLT 11 invoice for a bill, for payers that are no machines

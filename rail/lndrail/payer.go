@@ -19,7 +19,6 @@ import (
 	"coinop.dev/core/billing"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
-	"coinop.dev/core/message"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
 	"coinop.dev/rail/lndrail/lnrpc"
@@ -27,11 +26,6 @@ import (
 )
 
 const (
-	// askPatience is how long a payee may take to answer with an invoice.
-	// Nothing has been paid then, so the order is Unpaid.
-	askPatience = 30 * time.Second
-	// askAgain is when a question is repeated, for links lose messages.
-	askAgain = time.Second
 	// routePatience is how long lnd looks for routes, in seconds. What is on
 	// its way then goes on.
 	routePatience = 60
@@ -51,7 +45,7 @@ type payer struct {
 	ctx     context.Context // of the flights
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	shut    func() // takes the door away
+	payees  *rail.Customer
 
 	mu      sync.Mutex
 	flights map[coinop.OrderID]*flight
@@ -60,8 +54,6 @@ type payer struct {
 // A flight is an order on its way. It goes on when the caller has left.
 type flight struct {
 	order   coinop.Order
-	answers chan message.Message // of the payee at node
-	node    keys.Public
 	done    chan struct{}
 	receipt coinop.Receipt
 	err     error
@@ -86,13 +78,13 @@ func openPayer(ctx context.Context, scheme string, m *engine.Machine, conn *grpc
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.shut = m.AddDoor(c.door)
+	c.payees = rail.NewCustomer(m)
 	return c, nil
 }
 
 // Close leaves what is on its way to lnd. Paying the order again finds it.
 func (c *payer) Close() error {
-	c.shut()
+	c.payees.Close()
 	c.mu.Lock() // an order that starts now is the last
 	c.cancel()
 	c.mu.Unlock()
@@ -129,7 +121,7 @@ func (c *payer) start(o coinop.Order) (*flight, error) {
 	case len(c.flights) >= MaxOpen:
 		return nil, &coinop.Error{Kind: coinop.Unpaid, Err: fmt.Errorf("%d orders are on their way already", MaxOpen)}
 	}
-	f = &flight{order: o, answers: make(chan message.Message, 1), done: make(chan struct{})}
+	f = &flight{order: o, done: make(chan struct{})}
 	c.flights[o.ID] = f
 	c.running.Go(func() {
 		f.receipt, f.err = c.fly(f)
@@ -162,7 +154,7 @@ func (c *payer) fly(f *flight) (coinop.Receipt, error) {
 	fresh := known == nil
 	if fresh {
 		terms, err := c.terms(f, to)
-		if err != nil && c.ctx.Err() == nil {
+		if err != nil && c.ctx.Err() == nil && !errors.Is(err, drive.ErrStopped) {
 			return fail(coinop.Unpaid, err)
 		} else if err != nil {
 			return fail(coinop.Pending, err)
@@ -223,36 +215,15 @@ func (c *payer) terms(f *flight, to string) (*owed, error) {
 		hash, err := fits(text, f.order.Amount)
 		return &owed{order: f.order.ID, amount: f.order.Amount, to: to, hash: hash}, err
 	}
-	node, addr, err := engine.Address(name)
+	node, bill, err := c.payees.Ask(c.ctx, name, f.order)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, askPatience)
-	defer cancel()
-	if err := c.m.Connect(ctx, addr, node); err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	f.node = node
-	c.mu.Unlock()
-	for {
-		c.m.Send(node, billing.Ask{Order: f.order.ID, Amount: f.order.Amount})
-		select {
-		case answer := <-f.answers:
-			return read(answer, f.order, node, to)
-		case <-time.After(askAgain):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("the payee does not answer with an invoice: %w", ctx.Err())
-		}
-	}
+	return read(bill, f.order, node, to)
 }
 
 // read checks a payee's answer.
-func read(answer message.Message, o coinop.Order, node keys.Public, to string) (*owed, error) {
-	bill, ok := answer.(billing.Bill)
-	if !ok {
-		return nil, fmt.Errorf("the payee refuses: %.200q", answer.(billing.Refuse).Why)
-	}
+func read(bill billing.Bill, o coinop.Order, node keys.Public, to string) (*owed, error) {
 	hash, err := fits(bill.Invoice, o.Amount)
 	if err != nil {
 		return nil, err
@@ -277,23 +248,6 @@ func fits(text string, a coinop.Amount) (hash [32]byte, err error) {
 		return hash, fmt.Errorf("the invoice is for %v, the order for %v", i.Amount, a)
 	}
 	return i.Hash, nil
-}
-
-// door takes what payees answer.
-func (c *payer) door(from keys.Public, msg message.Message) bool {
-	var id coinop.OrderID
-	switch msg := msg.(type) {
-	case billing.Bill:
-		id = msg.Order
-	case billing.Refuse:
-		id = msg.Order
-	default:
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := c.flights[id]
-	return f != nil && f.node == from && engine.Offer(f.answers, msg)
 }
 
 // settle has lnd pay, and finds out how it ended, whatever happens on the way:
