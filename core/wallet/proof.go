@@ -11,6 +11,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"coinop.dev"
+	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
@@ -68,11 +69,8 @@ func appendHeaders(b []byte, headers []wire.BlockHeader) []byte {
 	return raw.Bytes()
 }
 
-// headerSize is a block header's, in bytes.
-const headerSize = 80
-
 func readHeader(r *codec.Reader) (h wire.BlockHeader) {
-	if raw := r.Take(headerSize); raw != nil {
+	if raw := r.Take(header.Size); raw != nil {
 		if err := h.Deserialize(bytes.NewReader(raw)); err != nil {
 			r.Fail(err)
 		}
@@ -137,18 +135,15 @@ func Verify(e receipt.Entry, script []byte, depth int32, p *chaincfg.Params, pro
 		if i > 0 && h.PrevBlock != headers[i-1].BlockHash() {
 			return forged("header %d does not follow the one before", i)
 		}
-		target := target(h.Bits)
-		hash := h.BlockHash()
-		got.Headers = append(got.Headers, hash)
+		got.Headers = append(got.Headers, header.Hash(h))
+		work, met, ok := header.Claimed(h, p.PowLimit)
 		switch {
-		case target.Sign() <= 0 || target.Cmp(p.PowLimit) > 0:
+		case !ok:
 			return forged("header %d names a target that %s does not have", i, p.Name)
-		case number(hash).Cmp(target) > 0:
+		case !met:
 			return forged("header %d has not the work that it names", i)
 		}
-		one := big.NewInt(1)
-		cost := new(big.Int).Lsh(one, 256)
-		got.Work.Add(got.Work, cost.Div(cost, target.Add(target, one)))
+		got.Work.Add(got.Work, work.Big())
 	}
 	return got, nil
 }
@@ -164,7 +159,7 @@ func readProof(proof []byte) (got Proven, branch merkle.Branch, headers []wire.B
 		p := merkle.ReadProof(r)
 		got.Height, branch = p.Height, p.Branch
 		n := r.Int(MaxProofHeaders, "number of headers")
-		if n == 0 || n > r.Len()/headerSize {
+		if n == 0 || n > r.Len()/header.Size {
 			r.Fail(codec.ErrShort)
 			n = 0
 		}
@@ -180,26 +175,6 @@ func readProof(proof []byte) (got Proven, branch merkle.Branch, headers []wire.B
 		err = fmt.Errorf("%w: it shows witnesses, which nothing in it proves", ErrForged)
 	}
 	return got, branch, headers, err
-}
-
-// target is the number that bits stand for (Bitcoin Core's SetCompact).
-func target(bits uint32) *big.Int {
-	n := big.NewInt(int64(bits & 0x7fffff))
-	if bits&0x800000 != 0 {
-		n.Neg(n)
-	}
-	if size := bits >> 24; size > 3 {
-		return n.Lsh(n, uint(8*(min(size, 40)-3)))
-	}
-	return n.Rsh(n, uint(8*(3-bits>>24)))
-}
-
-// number is a hash as Bitcoin counts, the last byte first.
-func number(h chainhash.Hash) *big.Int {
-	for i, j := 0, len(h)-1; i < j; i, j = i+1, j-1 {
-		h[i], h[j] = h[j], h[i]
-	}
-	return new(big.Int).SetBytes(h[:])
 }
 
 func satoshi(v int64) coinop.Amount { return coinop.Amount(v) * coinop.Sat }

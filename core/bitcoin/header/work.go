@@ -7,6 +7,7 @@ import (
 	"math/bits"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 )
 
 // Work is how many hashes a chain has cost on average: an unsigned number of
@@ -49,6 +50,23 @@ func (w Work) Sub(v Work) Work {
 func (w Work) String() string {
 	b := w.bytes()
 	return hex.EncodeToString(b[:])
+}
+
+// Big is w as a number of any size.
+func (w Work) Big() *big.Int {
+	b := w.bytes()
+	return new(big.Int).SetBytes(b[:])
+}
+
+// Claimed is the work that a header says it has, by its bits; ok is false if those
+// are no target of a network with that limit. Met tells whether its hash has it.
+func Claimed(h *wire.BlockHeader, limit *big.Int) (work Work, met, ok bool) {
+	target, ok := expand(h.Bits)
+	if most := fromBig(limit); !ok || target.Cmp(most) > 0 {
+		return Work{}, false, false
+	}
+	hash := Hash(h)
+	return cost(target), meets(&hash, &target), true
 }
 
 func (w Work) bytes() (b [32]byte) { // big-endian
