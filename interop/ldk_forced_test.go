@@ -8,8 +8,8 @@ import (
 	"errors"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 )
 
@@ -25,7 +25,7 @@ func (e edge) holdAt(sat int64) *held {
 	h.settle = func(ctx context.Context) error { return e.n.Ask(ctx, "settle", args, nil) }
 	h.cancel = func(ctx context.Context) error { return e.n.Ask(ctx, "cancel", args, nil) }
 	go func() {
-		_, err := e.try("lightning:"+bill, coinop.Amount(sat)*coinop.Sat, holdTime)
+		_, err := e.try("lightning:"+bill, money.Amount(sat)*money.Sat, holdTime)
 		h.paid <- err
 	}()
 	until(e.t, "LDK holds the payment", func() error {
@@ -44,7 +44,7 @@ func (e edge) hold(sat int64) *held {
 	e.t.Helper()
 	h := &held{paid: make(chan error, 1)}
 	arrived := e.awaitHeld()
-	bill := e.bill(coinop.Amount(sat)*coinop.Sat, true)
+	bill := e.bill(money.Amount(sat)*money.Sat, true)
 	go func() {
 		_, _, err := e.n.Pay(e.ctx, bill)
 		h.paid <- err
@@ -100,7 +100,7 @@ func TestLdkForcedClose(t *testing.T) {
 		if err := <-taken.paid; err != nil {
 			t.Errorf("LDK showed the preimage on the chain, and coinop's payment ends with %v", err)
 		}
-		if err := <-returned.paid; coinop.KindOf(err) != coinop.Unpaid {
+		if err := <-returned.paid; money.KindOf(err) != money.Unpaid {
 			t.Errorf("what went back to coinop ends with %v", err)
 		}
 		if err := <-earned.paid; err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 )
 
@@ -50,7 +50,7 @@ func TestLdkForwarding(t *testing.T) {
 	t.Log("LDK A pays coinop D through both; of the last channel it hears from C")
 	must(t, A.Ask(ctx, "connect", peers.LdkArgs{Node: C.Key, Addr: C.Peer}, nil))
 	knows(A, 2)
-	_, fee, err = A.Pay(ctx, D.bill(sat*coinop.Sat, false))
+	_, fee, err = A.Pay(ctx, D.bill(sat*money.Sat, false))
 	must(t, err)
 	if fee <= ourFee {
 		t.Errorf("A paid a fee of %d msat; coinop alone asks for %d", fee, ourFee)
@@ -64,27 +64,27 @@ func TestLdkForwarding(t *testing.T) {
 			return nil
 		})
 	}
-	B.pay("lightning:"+D.bill(sat*coinop.Sat, false), sat*coinop.Sat)
+	B.pay("lightning:"+D.bill(sat*money.Sat, false), sat*money.Sat)
 	t.Log("coinop D pays coinop B through LDK")
-	D.pay("lightning:"+B.bill(sat*coinop.Sat, false), sat*coinop.Sat)
+	D.pay("lightning:"+B.bill(sat*money.Sat, false), sat*money.Sat)
 	t.Log("coinop D pays LDK A through both")
-	D.pay("lightning:"+bill(A, sat), sat*coinop.Sat)
+	D.pay("lightning:"+bill(A, sat), sat*money.Sat)
 	t.Log("LDK C pays LDK A through coinop")
 	_, _, err = C.Pay(ctx, bill(A, sat))
 	must(t, err)
 
 	t.Log("an invoice of D's that B has paid is refused, and LDK A is told so")
-	once := D.bill(sat*coinop.Sat, false)
-	B.pay("lightning:"+once, sat*coinop.Sat)
+	once := D.bill(sat*money.Sat, false)
+	B.pay("lightning:"+once, sat*money.Sat)
 	if _, _, err := A.Pay(ctx, once); err == nil || !strings.Contains(err.Error(), "RecipientRejected") {
 		t.Errorf("A's payment ends with %v", err)
 	}
 	t.Log("what the channel between B and C cannot carry comes back")
 	const tooMuch = 3_000_000
-	if _, _, err := A.Pay(ctx, D.bill(tooMuch*coinop.Sat, false)); err == nil || !strings.Contains(err.Error(), "RouteNotFound") {
+	if _, _, err := A.Pay(ctx, D.bill(tooMuch*money.Sat, false)); err == nil || !strings.Contains(err.Error(), "RouteNotFound") {
 		t.Errorf("A's payment ends with %v", err)
 	}
-	if _, err := D.try("lightning:"+bill(A, tooMuch), tooMuch*coinop.Sat, time.Minute); coinop.KindOf(err) != coinop.Unpaid {
+	if _, err := D.try("lightning:"+bill(A, tooMuch), tooMuch*money.Sat, time.Minute); money.KindOf(err) != money.Unpaid {
 		t.Errorf("D's payment ends with %v", err)
 	}
 	edge{B, A}.idle()
@@ -102,7 +102,7 @@ func TestLdkParts(t *testing.T) {
 	}
 	bill, err := e.n.Bill(ctx, amount*1000, nil)
 	must(t, err)
-	e.pay("lightning:"+bill, amount*coinop.Sat)
+	e.pay("lightning:"+bill, amount*money.Sat)
 	const back = amount - 200_000 // less the reserves
 	until(t, "LDK can spend what it has", func() error {
 		all, err := e.n.Channels(ctx)
@@ -116,14 +116,14 @@ func TestLdkParts(t *testing.T) {
 		return err
 	})
 	e.idle()
-	_, _, err = e.n.Pay(ctx, e.bill(back*coinop.Sat, false))
+	_, _, err = e.n.Pay(ctx, e.bill(back*money.Sat, false))
 	must(t, err)
 	until(t, "the sums are right", func() error {
-		have := coinop.Amount(0)
+		have := money.Amount(0)
 		for _, c := range e.summary().Channels {
 			have += c.Remote
 		}
-		if have != (amount-back)*coinop.Sat {
+		if have != (amount-back)*money.Sat {
 			return fmt.Errorf("LDK has %v", have)
 		}
 		return nil

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // TestLdkPunishes: coinop publishes a commitment that it has revoked, in which it
@@ -26,7 +26,7 @@ func TestLdkPunishes(t *testing.T) {
 	must(t, <-in.paid)
 	bill, err := e.n.Bill(ctx, 3_000_000_000, nil)
 	must(t, err)
-	e.pay("lightning:"+bill, 3_000_000*coinop.Sat)
+	e.pay("lightning:"+bill, 3_000_000*money.Sat)
 	e.idle()
 
 	e.m.Cut(e.peer(), true)
@@ -67,7 +67,7 @@ func TestLdkIsPunished(t *testing.T) {
 	must(t, in.settle(ctx))
 	must(t, <-out.paid)
 	<-in.paid // LDK was stopped while it waited
-	_, _, err = e.n.Pay(ctx, b.bill(3_000_000*coinop.Sat, false))
+	_, _, err = e.n.Pay(ctx, b.bill(3_000_000*money.Sat, false))
 	must(t, err)
 
 	b.stop()

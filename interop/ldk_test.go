@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lnrail"
 )
@@ -74,7 +74,7 @@ func (e edge) open(opener string, sat, push int64, public bool) (point string) {
 	must(e.t, e.follow())
 	if opener == "coinop" {
 		must(e.t, e.m.Connect(e.ctx, e.n.Peer, e.peer()))
-		opened, err := lnrail.OpenChannel(e.ctx, e.m, node.Open{Peer: e.peer(), Capacity: sat, Push: coinop.Amount(push) * coinop.Sat, Public: public})
+		opened, err := lnrail.OpenChannel(e.ctx, e.m, node.Open{Peer: e.peer(), Capacity: sat, Push: money.Amount(push) * money.Sat, Public: public})
 		must(e.t, err)
 		point = opened.Point.String()
 	} else {
@@ -164,9 +164,9 @@ func (e edge) trade(sats ...int64) {
 	for _, sat := range sats {
 		bill, err := e.n.Bill(e.ctx, sat*1000, nil)
 		must(e.t, err)
-		r := e.pay("lightning:"+bill, coinop.Amount(sat)*coinop.Sat)
+		r := e.pay("lightning:"+bill, money.Amount(sat)*money.Sat)
 		must(e.t, e.rail.Verify(r))
-		_, _, err = e.n.Pay(e.ctx, e.bill(coinop.Amount(sat)*coinop.Sat, false))
+		_, _, err = e.n.Pay(e.ctx, e.bill(money.Amount(sat)*money.Sat, false))
 		must(e.t, err)
 	}
 }
@@ -211,7 +211,7 @@ func TestCoinopAndLdk(t *testing.T) {
 		point := e.open(opener, 5_000_000, 2_000_000, true)
 		e.trade(1, 100, 5_000, 300_000)
 		must(t, e.n.Keysend(ctx, e.key.Public().String(), 777_000))
-		e.pay("lightning://"+e.n.Key+"@"+e.n.Peer+"?keysend=1", 888*coinop.Sat)
+		e.pay("lightning://"+e.n.Key+"@"+e.n.Peer+"?keysend=1", 888*money.Sat)
 
 		e.stop()
 		e.start()

@@ -7,8 +7,8 @@ import (
 	"sync"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
@@ -127,11 +127,11 @@ func TestCutEverywhere(t *testing.T) {
 				if ours {
 					bill, _, err := lnd.Bill(ctx, sat*1000)
 					must(t, err)
-					b.pay("lightning:"+bill, sat*coinop.Sat)
-					want -= sat * coinop.Sat
+					b.pay("lightning:"+bill, sat*money.Sat)
+					want -= sat * money.Sat
 				} else {
-					must(t, b.persist(ctx, lnd, point, b.bill(sat*coinop.Sat, false)))
-					want += sat * coinop.Sat
+					must(t, b.persist(ctx, lnd, point, b.bill(sat*money.Sat, false)))
+					want += sat * money.Sat
 				}
 				b.active(lnd, point)
 				b.idle(lnd, point)

@@ -6,8 +6,8 @@ import (
 	"math"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
@@ -46,7 +46,7 @@ func TestForcedClose(t *testing.T) {
 			if err := <-taken.paid; err != nil {
 				t.Errorf("lnd showed the preimage on the chain, and coinop's payment ends with %v", err)
 			}
-			if err := <-returned.paid; coinop.KindOf(err) != coinop.Unpaid {
+			if err := <-returned.paid; money.KindOf(err) != money.Unpaid {
 				t.Errorf("what went back to coinop ends with %v", err)
 			}
 			if err := <-earned.paid; err != nil {

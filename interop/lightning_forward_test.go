@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
@@ -36,7 +36,7 @@ func TestForwarding(t *testing.T) {
 	})
 
 	until(t, "coinop D knows what lnd C asks for the last hop", func() error {
-		i, err := invoice.Parse(D.bill(coinop.Sat, false))
+		i, err := invoice.Parse(D.bill(money.Sat, false))
 		if err == nil && len(i.Hints) == 0 {
 			err = errors.New("its invoices have no hint")
 		}
@@ -61,17 +61,17 @@ func TestForwarding(t *testing.T) {
 		t.Errorf("A paid a fee of %d msat; coinop asks for %d", p.FeeMsat, ourFee)
 	}
 	t.Log("lnd A pays coinop D through both")
-	p, err = track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(sat*coinop.Sat, false)})
+	p, err = track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(sat*money.Sat, false)})
 	must(t, err)
 	if p.FeeMsat < ourFee+theirFee || p.FeeMsat > ourFee+theirFee+1 {
 		t.Errorf("A paid a fee of %d msat; both ask for %d", p.FeeMsat, ourFee+theirFee)
 	}
 	t.Log("coinop B pays coinop D through lnd")
-	B.pay("lightning:"+D.bill(sat*coinop.Sat, false), sat*coinop.Sat)
+	B.pay("lightning:"+D.bill(sat*money.Sat, false), sat*money.Sat)
 	t.Log("coinop D pays coinop B through lnd")
-	D.pay("lightning:"+B.bill(sat*coinop.Sat, false), sat*coinop.Sat)
+	D.pay("lightning:"+B.bill(sat*money.Sat, false), sat*money.Sat)
 	t.Log("coinop D pays lnd A through both")
-	D.pay("lightning:"+bill(A, sat).PaymentRequest, sat*coinop.Sat)
+	D.pay("lightning:"+bill(A, sat).PaymentRequest, sat*money.Sat)
 	t.Log("lnd C pays lnd A through coinop")
 	must(t, pay(ctx, C, &lnrpc.SendPaymentRequest{PaymentRequest: bill(A, sat).PaymentRequest}))
 
@@ -79,21 +79,21 @@ func TestForwarding(t *testing.T) {
 	gone := bill(A, sat)
 	_, err = A.Invoices.CancelInvoice(ctx, &lnrpc.CancelInvoiceMsg{PaymentHash: gone.RHash})
 	must(t, err)
-	if _, err := D.try("lightning:"+gone.PaymentRequest, sat*coinop.Sat, time.Minute); coinop.KindOf(err) != coinop.Unpaid || !errors.Is(err, node.ErrPayee) {
+	if _, err := D.try("lightning:"+gone.PaymentRequest, sat*money.Sat, time.Minute); money.KindOf(err) != money.Unpaid || !errors.Is(err, node.ErrPayee) {
 		t.Errorf("D's payment ends with %v", err)
 	}
 	t.Log("an invoice of D's that B has paid is refused, and lnd A is told so")
-	once := D.bill(sat*coinop.Sat, false)
-	B.pay("lightning:"+once, sat*coinop.Sat)
+	once := D.bill(sat*money.Sat, false)
+	B.pay("lightning:"+once, sat*money.Sat)
 	if p, err := track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: once}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_INCORRECT_PAYMENT_DETAILS {
 		t.Errorf("A's payment ends with %v", err)
 	}
 	t.Log("what the channel between B and C cannot carry comes back")
 	const tooMuch = 3_000_000
-	if p, err := track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(tooMuch*coinop.Sat, false), MaxParts: 1}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_NO_ROUTE {
+	if p, err := track(ctx, A, &lnrpc.SendPaymentRequest{PaymentRequest: D.bill(tooMuch*money.Sat, false), MaxParts: 1}); err == nil || p.FailureReason != lnrpc.PaymentFailureReason_FAILURE_REASON_NO_ROUTE {
 		t.Errorf("A's payment ends with %v", err)
 	}
-	if _, err := D.try("lightning:"+bill(A, tooMuch).PaymentRequest, tooMuch*coinop.Sat, time.Minute); coinop.KindOf(err) != coinop.Unpaid {
+	if _, err := D.try("lightning:"+bill(A, tooMuch).PaymentRequest, tooMuch*money.Sat, time.Minute); money.KindOf(err) != money.Unpaid {
 		t.Errorf("D's payment ends with %v", err)
 	}
 	until(t, "nothing hangs anywhere", func() error {

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
@@ -46,7 +46,7 @@ func (b *box) holdAt(n *peers.Lnd, sat int64) *held {
 		return err
 	}
 	go func() {
-		_, err := b.try("lightning:"+bill.PaymentRequest, coinop.Amount(sat)*coinop.Sat, holdTime)
+		_, err := b.try("lightning:"+bill.PaymentRequest, money.Amount(sat)*money.Sat, holdTime)
 		h.paid <- err
 	}()
 	until(b.t, "lnd holds the payment", func() error {
@@ -64,7 +64,7 @@ func (b *box) hold(n *peers.Lnd, sat int64) *held {
 	b.t.Helper()
 	h := &held{paid: make(chan error, 1)}
 	arrived := b.awaitHeld()
-	bill := b.bill(coinop.Amount(sat)*coinop.Sat, true)
+	bill := b.bill(money.Amount(sat)*money.Sat, true)
 	go func() {
 		ctx, stop := context.WithTimeout(b.ctx, holdTime)
 		defer stop()
@@ -104,7 +104,7 @@ func TestHold(t *testing.T) {
 	lnd := nodes[0]
 	b := newBox(t, ctx, btcd, "coinop", 10_000_000)
 	point := b.open(lnd, node.Open{Capacity: 5_000_000, Push: 2_000_000_000, Public: true})
-	local := func() coinop.Amount { return b.summary().Channels[0].Local }
+	local := func() money.Amount { return b.summary().Channels[0].Local }
 	before := local()
 
 	h := b.holdAt(lnd, 10_000)
@@ -112,7 +112,7 @@ func TestHold(t *testing.T) {
 	must(t, <-h.paid)
 	h = b.holdAt(lnd, 20_000)
 	must(t, h.cancel(ctx))
-	if err := <-h.paid; coinop.KindOf(err) != coinop.Unpaid || !errors.Is(err, node.ErrPayee) {
+	if err := <-h.paid; money.KindOf(err) != money.Unpaid || !errors.Is(err, node.ErrPayee) {
 		t.Errorf("what lnd cancels ends with %v", err)
 	}
 
@@ -141,7 +141,7 @@ func TestHold(t *testing.T) {
 		}
 	})
 	until(t, "the sums are right", func() error {
-		if got, want := local(), before+(40_000+160_000-10_000)*coinop.Sat; got != want {
+		if got, want := local(), before+(40_000+160_000-10_000)*money.Sat; got != want {
 			return fmt.Errorf("coinop has %v in the channel, and %v is right", got, want)
 		}
 		return nil

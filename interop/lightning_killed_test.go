@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 )
 
 // TestKilled: in the middle of many payments coinop dies and comes back, and then
@@ -26,12 +26,12 @@ func TestKilled(t *testing.T) {
 	lnd := nodes[0]
 	b := newBox(t, ctx, btcd, "coinop", 10_000_000)
 	point := b.open(lnd, node.Open{Capacity: 5_000_000, Push: 2_000_000_000, Public: true})
-	local := func() coinop.Amount { return b.summary().Channels[0].Local }
+	local := func() money.Amount { return b.summary().Channels[0].Local }
 
 	var alive sync.RWMutex // while coinop is
 	// burst pays many invoices of lnd's, disturbs when some are paid, and says how
 	// many orders end with a proof, and what the channel has less.
-	burst := func(disturb func()) (proofs int32, less coinop.Amount) {
+	burst := func(disturb func()) (proofs int32, less money.Amount) {
 		t.Helper()
 		before := local()
 		var bills [orders]string
@@ -44,7 +44,7 @@ func TestKilled(t *testing.T) {
 		var paid, unpaid atomic.Int32
 		for _, bill := range bills {
 			paying.Go(func() {
-				o := coinop.Order{To: "lightning:" + bill, Amount: sat * coinop.Sat}
+				o := money.Order{To: "lightning:" + bill, Amount: sat * money.Sat}
 				rand.Read(o.ID[:])
 				for ctx.Err() == nil {
 					alive.RLock()
@@ -58,7 +58,7 @@ func TestKilled(t *testing.T) {
 					case err == nil:
 						paid.Add(1)
 						return
-					case coinop.KindOf(err) == coinop.Unpaid:
+					case money.KindOf(err) == money.Unpaid:
 						unpaid.Add(1)
 						return
 					}
@@ -89,7 +89,7 @@ func TestKilled(t *testing.T) {
 		b.stop()
 		b.start()
 	})
-	if proofs != orders || less != orders*sat*coinop.Sat {
+	if proofs != orders || less != orders*sat*money.Sat {
 		t.Errorf("coinop died: %d orders of %d are paid, with %v", proofs, orders, less)
 	}
 	proofs, less = burst(func() {
@@ -97,10 +97,10 @@ func TestKilled(t *testing.T) {
 		must(t, lnd.Start(ctx))
 	})
 	t.Logf("lnd died: %d orders of %d are paid, and lnd has kept %v", proofs, orders, less)
-	if less > coinop.Amount(proofs)*sat*coinop.Sat {
+	if less > money.Amount(proofs)*sat*money.Sat {
 		t.Errorf("lnd died: %v are paid for %d proofs", less, proofs)
 	}
 	bill, _, err := lnd.Bill(ctx, sat*1000)
 	must(t, err)
-	b.pay("lightning:"+bill, sat*coinop.Sat)
+	b.pay("lightning:"+bill, sat*money.Sat)
 }

@@ -8,8 +8,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
@@ -82,14 +82,14 @@ func TestLndOpens(t *testing.T) {
 		t.Log(k.name)
 		before := b.coins()
 		point := b.openedBy(ctx, lnd, 2_000_000, 500_000, k)
-		if c := b.summary().Channels[0]; c.Opener || c.Public == k.private || c.Remote != 1_500_000*coinop.Sat {
+		if c := b.summary().Channels[0]; c.Opener || c.Public == k.private || c.Remote != 1_500_000*money.Sat {
 			t.Errorf("the channel is %+v", c)
 		}
-		_, err := lnd.Pay(ctx, b.bill(200_000*coinop.Sat, false))
+		_, err := lnd.Pay(ctx, b.bill(200_000*money.Sat, false))
 		must(t, err)
 		bill, _, err := lnd.Bill(ctx, 300_000_000)
 		must(t, err)
-		b.pay("lightning:"+bill, 300_000*coinop.Sat)
+		b.pay("lightning:"+bill, 300_000*money.Sat)
 		b.idle(lnd, peers.Outpoint(point))
 		must(t, lnd.CloseChannel(ctx, point, false))
 		b.over(lnd)
@@ -110,7 +110,7 @@ func TestFeeUpdate(t *testing.T) {
 		h := b.holdAt(lnd, 10_000)
 		must(t, b.m.Host.Tell(ctx, node.Name, node.SetFee{ID: b.summary().Channels[0].ID, FeeRate: rate}))
 		until(t, "lnd has the new rate", func() error { return rateIs(ctx, lnd, point, rate) })
-		_, err := lnd.Pay(ctx, b.bill(3_000*coinop.Sat, false))
+		_, err := lnd.Pay(ctx, b.bill(3_000*money.Sat, false))
 		must(t, err)
 		must(t, h.settle(ctx))
 		must(t, <-h.paid)

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
 
@@ -22,11 +22,11 @@ func TestParts(t *testing.T) {
 	must(t, lnd.Routes(ctx, 2))
 	bill, _, err := lnd.Bill(ctx, amount*1000)
 	must(t, err)
-	b.pay("lightning:"+bill, amount*coinop.Sat)
-	sums := func(want coinop.Amount) {
+	b.pay("lightning:"+bill, amount*money.Sat)
+	sums := func(want money.Amount) {
 		t.Helper()
 		until(t, "the sums are right", func() error {
-			have := coinop.Amount(0)
+			have := money.Amount(0)
 			for _, c := range b.summary().Channels {
 				have += c.Remote
 			}
@@ -36,8 +36,8 @@ func TestParts(t *testing.T) {
 			return nil
 		})
 	}
-	sums(amount * coinop.Sat)
+	sums(amount * money.Sat)
 	const back = amount - 200_000 // less the reserves
-	must(t, pay(ctx, lnd, &lnrpc.SendPaymentRequest{PaymentRequest: b.bill(back*coinop.Sat, false), MaxParts: 8}))
-	sums((amount - back) * coinop.Sat)
+	must(t, pay(ctx, lnd, &lnrpc.SendPaymentRequest{PaymentRequest: b.bill(back*money.Sat, false), MaxParts: 8}))
+	sums((amount - back) * money.Sat)
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 	"coinop.dev/world/drive"
 )
@@ -44,7 +44,7 @@ func TestRevokedByUs(t *testing.T) {
 		must(t, <-in.paid)
 		bill, _, err := lnd.Bill(ctx, 3_000_000_000)
 		must(t, err)
-		b.pay("lightning:"+bill, 3_000_000*coinop.Sat)
+		b.pay("lightning:"+bill, 3_000_000*money.Sat)
 		b.idle(lnd, point)
 
 		b.m.Cut(b.peer(lnd), true)
@@ -95,7 +95,7 @@ func TestRevokedByLnd(t *testing.T) {
 		must(t, in.settle(ctx))
 		must(t, <-out.paid)
 		<-in.paid // lnd was stopped while it waited
-		_, err := lnd.Pay(ctx, b.bill(3_000_000*coinop.Sat, false))
+		_, err := lnd.Pay(ctx, b.bill(3_000_000*money.Sat, false))
 		must(t, err)
 
 		b.stop()

@@ -14,10 +14,10 @@ import (
 	"github.com/btcsuite/btcd/address/v2"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/engine"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail"
@@ -241,7 +241,7 @@ func (b *box) coins() (sat int64) {
 	return sat
 }
 
-func (b *box) pay(to string, amount coinop.Amount) coinop.Receipt {
+func (b *box) pay(to string, amount money.Amount) money.Receipt {
 	b.t.Helper()
 	r, err := b.try(to, amount, 30*time.Second)
 	must(b.t, err)
@@ -249,20 +249,20 @@ func (b *box) pay(to string, amount coinop.Amount) coinop.Receipt {
 }
 
 // try is pay, and may fail.
-func (b *box) try(to string, amount coinop.Amount, patience time.Duration) (coinop.Receipt, error) {
-	var id coinop.OrderID
+func (b *box) try(to string, amount money.Amount, patience time.Duration) (money.Receipt, error) {
+	var id money.OrderID
 	rand.Read(id[:])
 	ctx, stop := context.WithTimeout(b.ctx, patience)
 	defer stop()
-	return b.rail.Pay(ctx, coinop.Order{ID: id, To: to, Amount: amount})
+	return b.rail.Pay(ctx, money.Order{ID: id, To: to, Amount: amount})
 }
 
 // bill makes an invoice of coinop's, without its scheme.
-func (b *box) bill(amount coinop.Amount, hold bool) string {
+func (b *box) bill(amount money.Amount, hold bool) string {
 	b.t.Helper()
-	var id coinop.OrderID
+	var id money.OrderID
 	rand.Read(id[:])
-	v, err := b.m.Host.Ask(b.ctx, node.Name, node.BillID+id.Key(), node.Bill{Bill: coinop.Bill{ID: id, Amount: amount, For: "interop"}, Hold: hold})
+	v, err := b.m.Host.Ask(b.ctx, node.Name, node.BillID+id.Key(), node.Bill{Bill: money.Bill{ID: id, Amount: amount, For: "interop"}, Hold: hold})
 	must(b.t, err)
 	return v.(string)
 }
@@ -316,13 +316,13 @@ func TestCoinopAndLnd(t *testing.T) {
 		for _, sat := range []int64{1, 100, 5_000, 300_000} {
 			bill, _, err := lnd.Bill(ctx, sat*1000)
 			must(t, err)
-			r := b.pay("lightning:"+bill, coinop.Amount(sat)*coinop.Sat)
+			r := b.pay("lightning:"+bill, money.Amount(sat)*money.Sat)
 			must(t, b.rail.Verify(r))
-			_, err = lnd.Pay(ctx, b.bill(coinop.Amount(sat)*coinop.Sat, false))
+			_, err = lnd.Pay(ctx, b.bill(money.Amount(sat)*money.Sat, false))
 			must(t, err)
 		}
 		must(t, keysend(ctx, lnd, b.key.Public(), 777))
-		b.pay("lightning://"+lnd.Key+"@"+lnd.Peer+"?keysend=1", 888*coinop.Sat)
+		b.pay("lightning://"+lnd.Key+"@"+lnd.Peer+"?keysend=1", 888*money.Sat)
 
 		// A restart of either side loses nothing.
 		b.stop()
@@ -331,12 +331,12 @@ func TestCoinopAndLnd(t *testing.T) {
 		b.active(lnd, point)
 		bill, _, err := lnd.Bill(ctx, 4_000_000)
 		must(t, err)
-		b.pay("lightning:"+bill, 4_000*coinop.Sat)
+		b.pay("lightning:"+bill, 4_000*money.Sat)
 		lnd.Kill()
 		must(t, lnd.Start(ctx))
 		b.connect(lnd)
 		b.active(lnd, point)
-		_, err = lnd.Pay(ctx, b.bill(3_000*coinop.Sat, false))
+		_, err = lnd.Pay(ctx, b.bill(3_000*money.Sat, false))
 		must(t, err)
 
 		must(t, b.m.Host.Tell(ctx, node.Name, node.Close{ID: b.summary().Channels[0].ID}))

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/rail/lndrail"
 	"coinop.dev/rail/railtest"
@@ -29,7 +29,7 @@ func TestLndRail(t *testing.T) {
 				return []string{fmt.Sprintf("lnd://%s?cert=%s&macaroon=%s", a.RPC, a.CertFile, a.MacaroonFile)}
 			},
 			Late: true,
-			Unit: 1000 * coinop.Sat, TooMuch: (channel + 1) * coinop.Sat,
+			Unit: 1000 * money.Sat, TooMuch: (channel + 1) * money.Sat,
 		}
 	})
 }

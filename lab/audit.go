@@ -7,7 +7,7 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // close closes the channels and reads from the chain what it all came to.
@@ -60,7 +60,7 @@ func (b *bench) settled(ctx context.Context) (have []int64, err error) {
 
 // audit checks that nothing appeared and nothing went: on the books of payer and
 // payee, in the channels, and in the transactions of the chain.
-func (b *bench) audit(r *Result, spent, earned coinop.Amount, have []int64) error {
+func (b *bench) audit(r *Result, spent, earned money.Amount, have []int64) error {
 	total, fees, seen := int64(0), int64(0), b.gifts
 	onchain := make([]int64, len(b.ends))
 	for i, p := range b.ends {
@@ -78,7 +78,7 @@ func (b *bench) audit(r *Result, spent, earned coinop.Amount, have []int64) erro
 		}
 		total += onchain[i]
 	}
-	due := coinop.Amount(b.paid) * b.Amount
+	due := money.Amount(b.paid) * b.Amount
 	last := len(b.ends) - 1
 	missing := due.Sats() - onchain[last]
 	r.Conserved = spent == due && earned == due && total+fees == b.funds

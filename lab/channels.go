@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/engine"
 	"coinop.dev/rail/lnrail"
 )
@@ -72,7 +72,7 @@ func (e *end) widen(ctx context.Context, q question) error {
 
 // balance is what this end has in its Lightning channels, none of it in flight.
 // An end without a node has nothing there.
-func (e *end) balance(ctx context.Context) (sum coinop.Amount, err error) {
+func (e *end) balance(ctx context.Context) (sum money.Amount, err error) {
 	s, err := e.until(ctx, func(s *node.Summary) bool {
 		for _, c := range s.Channels {
 			if c.HTLCs > 0 {

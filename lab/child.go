@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // The two ends are asked over stdin and answer on stdout, a JSON object a line,
@@ -42,10 +42,10 @@ type question struct {
 	Static   bool     `json:"static,omitempty"`
 
 	// pay
-	Payments    int           `json:"payments,omitempty"`
-	Concurrency int           `json:"concurrency,omitempty"`
-	Amount      coinop.Amount `json:"amount_msat,omitempty"`
-	Orders      bool          `json:"orders,omitempty"`
+	Payments    int          `json:"payments,omitempty"`
+	Concurrency int          `json:"concurrency,omitempty"`
+	Amount      money.Amount `json:"amount_msat,omitempty"`
+	Orders      bool         `json:"orders,omitempty"`
 
 	// count
 	Rest bool `json:"rest,omitempty"` // collect garbage first
@@ -56,14 +56,14 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 	Done  uint64 `json:"done,omitempty"`
 
-	Script []byte        `json:"script,omitempty"` // of the wallet
-	Addr   string        `json:"addr,omitempty"`   // key@host:port
-	Listen string        `json:"listen,omitempty"` // host:port of it
-	Echo   string        `json:"echo,omitempty"`
-	Booked coinop.Amount `json:"booked_msat,omitempty"`
-	Paid   *paid         `json:"paid,omitempty"`
-	Counts *counts       `json:"counts,omitempty"`
-	Limits *Limits       `json:"limits,omitempty"`
+	Script []byte       `json:"script,omitempty"` // of the wallet
+	Addr   string       `json:"addr,omitempty"`   // key@host:port
+	Listen string       `json:"listen,omitempty"` // host:port of it
+	Echo   string       `json:"echo,omitempty"`
+	Booked money.Amount `json:"booked_msat,omitempty"`
+	Paid   *paid        `json:"paid,omitempty"`
+	Counts *counts      `json:"counts,omitempty"`
+	Limits *Limits      `json:"limits,omitempty"`
 }
 
 // paid is how a workload went, as the payer's clock saw it.

@@ -12,9 +12,9 @@ import (
 	"os"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 	"coinop.dev/engine"
 	"coinop.dev/purse"
@@ -82,7 +82,7 @@ type end struct {
 	purse    *purse.Purse
 	till     *till.Till
 	rails    []*rail.Rail // the last one is measured
-	metered  coinop.Amount
+	metered  money.Amount
 	to       string
 	echo     *link.Session
 	profiler profiler

@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // A Growth is what payments cost after so many others, all of them really made
@@ -49,12 +49,12 @@ func Grow(ctx context.Context, o Options, pasts []int, progress func(done uint64
 	each, last := o.Payments, 0
 	for _, past := range pasts {
 		if past <= last+each {
-			return &coinop.Error{Kind: coinop.Invalid, Op: "lab", Err: fmt.Errorf("%d past payments; %d and %d measured ones are over by then", past, last, each)}
+			return &money.Error{Kind: money.Invalid, Op: "lab", Err: fmt.Errorf("%d past payments; %d and %d measured ones are over by then", past, last, each)}
 		}
 		last = past
 	}
 	if o.Store == "mem" {
-		return &coinop.Error{Kind: coinop.Invalid, Op: "lab", Err: errors.New("store mem forgets everything when an end is started again")}
+		return &money.Error{Kind: money.Invalid, Op: "lab", Err: errors.New("store mem forgets everything when an end is started again")}
 	}
 	o.Orders = true          // what went through a meter is not on the books of an end that starts again
 	o.Payments = last + each // for the channel's capacity

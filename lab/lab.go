@@ -14,9 +14,9 @@ import (
 	"os"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/world/chain/regtest"
 	"coinop.dev/world/store"
@@ -52,14 +52,14 @@ type Options struct {
 	Rail        string // scheme
 	Store       string // scheme
 	Payments    int
-	Concurrency int           // payments in flight
-	Hops        int           // channels in a row, each but the first opened by a router
-	Channels    int           // that the payer opens side by side
-	Static      bool          // channels of type static_remotekey, not anchors
-	Amount      coinop.Amount // of a payment
-	Orders      bool          // pay by orders even if the rail has a meter
-	Dir         string        // where the stores are made; "" is the system's place for such
-	Profile     string        // a directory for CPU and heap profiles; "" makes none
+	Concurrency int          // payments in flight
+	Hops        int          // channels in a row, each but the first opened by a router
+	Channels    int          // that the payer opens side by side
+	Static      bool         // channels of type static_remotekey, not anchors
+	Amount      money.Amount // of a payment
+	Orders      bool         // pay by orders even if the rail has a meter
+	Dir         string       // where the stores are made; "" is the system's place for such
+	Profile     string       // a directory for CPU and heap profiles; "" makes none
 	// Command starts an end: a program and its arguments.
 	Command []string
 }
@@ -69,13 +69,13 @@ func (o *Options) Fill() {
 	o.Rail, o.Store = cmp.Or(o.Rail, "oneway"), cmp.Or(o.Store, "pebble")
 	o.Payments, o.Concurrency, o.Hops = cmp.Or(o.Payments, 20_000), cmp.Or(o.Concurrency, 1000), cmp.Or(o.Hops, 1)
 	o.Channels = cmp.Or(o.Channels, 1)
-	o.Amount = cmp.Or(o.Amount, 10*coinop.Sat)
+	o.Amount = cmp.Or(o.Amount, 10*money.Sat)
 }
 
 // Check reports what cannot be measured, before anything is started.
 func (o *Options) Check() error {
 	invalid := func(format string, args ...any) error {
-		return &coinop.Error{Kind: coinop.Invalid, Op: "lab", Err: fmt.Errorf(format, args...)}
+		return &money.Error{Kind: money.Invalid, Op: "lab", Err: fmt.Errorf(format, args...)}
 	}
 	switch {
 	case o.Payments < 1 || o.Payments > MaxPayments:
@@ -90,7 +90,7 @@ func (o *Options) Check() error {
 		return invalid("rail %s pays the payee directly, over one channel; hops, channels and static are for %s", o.Rail, lightning)
 	case o.Hops > 1 && o.Channels > 1:
 		return invalid("%d channels and %d hops; one of them must be 1", o.Channels, o.Hops)
-	case o.Amount < 1 || o.Amount > maxTotal/coinop.Amount(o.Payments+o.warmUp()):
+	case o.Amount < 1 || o.Amount > maxTotal/money.Amount(o.Payments+o.warmUp()):
 		return invalid("amount is %v; %d payments and %d to warm up cannot come to more than %v", o.Amount, o.Payments, o.warmUp(), maxTotal)
 	case store.Default[o.Store] == nil:
 		return invalid("no store of this build is called %q", o.Store)
@@ -109,7 +109,7 @@ func (o *Options) warmUp() int { return max(100, min(2*o.Concurrency, 4096)) }
 // the fees and the dust.
 func (o *Options) capacity() int64 {
 	all := int64(o.Payments + o.warmUp())
-	total := coinop.Amount(all) * o.Amount
+	total := money.Amount(all) * o.Amount
 	if o.Rail != lightning {
 		return total.Sats() + 10_000
 	}
@@ -131,7 +131,7 @@ func (o *Options) enforceable() bool {
 }
 
 // maxTotal is what the faucet of a young chain can give in one piece.
-const maxTotal = 10 * coinop.BTC
+const maxTotal = 10 * money.BTC
 
 // fundingRoom is what a wallet has beside the channel's capacity, for fees.
 const fundingRoom = 100_000

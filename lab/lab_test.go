@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // TestMain lets this binary be an end, as cmd/coinop is.
@@ -56,7 +56,7 @@ func TestRunOnStores(t *testing.T) {
 			switch {
 			case !r.Conserved:
 				t.Errorf("not conserved: %+v", r)
-			case r.PaidMsat != coinop.Amount(300+100)*10*coinop.Sat:
+			case r.PaidMsat != money.Amount(300+100)*10*money.Sat:
 				t.Errorf("paid %v", r.PaidMsat)
 			case *r.Pps <= 0 || *r.P50Ms <= 0 || *r.P99Ms < *r.P50Ms || *r.CPUMs <= 0 || *r.WireBytes < 17:
 				t.Errorf("impossible figures: %+v", r)
@@ -109,7 +109,7 @@ func TestRouters(t *testing.T) {
 
 func TestChannelsSideBySide(t *testing.T) {
 	t.Parallel()
-	r, _ := run(t, Options{Rail: lightning, Channels: 3, Static: true, Amount: 1000 * coinop.Sat, Payments: 100, Concurrency: 50})
+	r, _ := run(t, Options{Rail: lightning, Channels: 3, Static: true, Amount: 1000 * money.Sat, Payments: 100, Concurrency: 50})
 	if !r.Conserved || r.Channels != 3 {
 		t.Errorf("%+v", r)
 	}
@@ -119,11 +119,11 @@ func TestChannelsSideBySide(t *testing.T) {
 // unless the channel has anchors.
 func TestEnforceable(t *testing.T) {
 	for _, c := range []struct {
-		sat    coinop.Amount
+		sat    money.Amount
 		static bool
 		want   bool
 	}{{353, false, false}, {354, false, true}, {354, true, false}, {532, true, true}} {
-		if o := (Options{Amount: c.sat * coinop.Sat, Static: c.static}); o.enforceable() != c.want {
+		if o := (Options{Amount: c.sat * money.Sat, Static: c.static}); o.enforceable() != c.want {
 			t.Errorf("%d sat, static %v: %v", c.sat, c.static, !c.want)
 		}
 	}
@@ -178,7 +178,7 @@ func TestGrowRefuses(t *testing.T) {
 	}{"a store that forgets": {"mem", []int{1000}}, "falling": {"pebble", []int{1000, 100}}, "too near": {"pebble", []int{1000, 1020}}} {
 		o := Options{Rail: lightning, Store: c.store, Payments: 20}
 		o.Fill()
-		if err := Grow(t.Context(), o, c.pasts, nil, nil); !errors.Is(err, coinop.Invalid) {
+		if err := Grow(t.Context(), o, c.pasts, nil, nil); !errors.Is(err, money.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -256,12 +256,12 @@ func TestRefusals(t *testing.T) {
 		"channels": {Rail: "lightning", Hops: 2, Channels: 2},
 		"payments": {Payments: -1},
 		"too many": {Concurrency: MaxConcurrency + 1},
-		"amount":   {Amount: coinop.BTC},
+		"amount":   {Amount: money.BTC},
 		"store":    {Store: "paper"},
 		"rail":     {Rail: "railway"},
 	} {
 		o.Fill()
-		if err := o.Check(); !errors.Is(err, coinop.Invalid) {
+		if err := o.Check(); !errors.Is(err, money.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // A Result is one run. A figure that could not be had is nil. Payments of the
@@ -59,11 +59,11 @@ type Result struct {
 	// on only the payee can decide whether it is mined.
 	FinalityMs *float64 `json:"finality_ms"`
 
-	Conserved       bool          `json:"conserved"` // books and chain agree to the satoshi
-	PaidMsat        coinop.Amount `json:"paid_msat"`
-	PayerOnchainSat int64         `json:"payer_onchain_sat"`
-	PayeeOnchainSat int64         `json:"payee_onchain_sat"`
-	FeesSat         int64         `json:"fees_sat"`
+	Conserved       bool         `json:"conserved"` // books and chain agree to the satoshi
+	PaidMsat        money.Amount `json:"paid_msat"`
+	PayerOnchainSat int64        `json:"payer_onchain_sat"`
+	PayeeOnchainSat int64        `json:"payee_onchain_sat"`
+	FeesSat         int64        `json:"fees_sat"`
 
 	Limits
 	// LatencyRatio is p50 beside one fsync and one round trip, and CPURatio the

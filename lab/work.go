@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
 	"coinop.dev/world/store"
@@ -22,7 +22,7 @@ const progressEvery = 100 * time.Millisecond
 
 // A meterer is a rail that pays without orders: coins that add up in a session.
 type meterer interface {
-	Meter(ctx context.Context, session coinop.OrderID, coins uint64) error
+	Meter(ctx context.Context, session money.OrderID, coins uint64) error
 }
 
 // payment is what one call of the workload does. The rail was opened with the
@@ -33,7 +33,7 @@ func (e *end) payment(q question) (once func(context.Context) error, metered boo
 		return func(ctx context.Context) error { return m.Meter(ctx, session, 1) }, true
 	}
 	return func(ctx context.Context) error {
-		_, err := e.purse.Pay(ctx, coinop.Order{ID: purse.NewOrderID(), To: e.to, Amount: q.Amount})
+		_, err := e.purse.Pay(ctx, money.Order{ID: purse.NewOrderID(), To: e.to, Amount: q.Amount})
 		return err
 	}, false
 }
@@ -68,7 +68,7 @@ func (e *end) pay(ctx context.Context, q question) (a answer, err error) {
 		return a, err
 	}
 	if metered {
-		e.metered += q.Amount * coinop.Amount(q.Payments)
+		e.metered += q.Amount * money.Amount(q.Payments)
 	}
 	a.Paid = &paid{Took: time.Since(begin), P50: took.quantile(0.50), P99: took.quantile(0.99), Metered: metered}
 	return a, nil

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
@@ -61,11 +61,11 @@ func outlet(r *rail.Rail) string {
 // toRail lets a rail that is no core of this machine pay an order, on a
 // goroutine of its own; the book bounds how many there are.
 func (p *Purse) toRail(ctx context.Context, r *rail.Rail, packet step.Packet) {
-	var o coinop.Order
+	var o money.Order
 	switch msg := packet.Msg.(type) {
-	case coinop.Order:
+	case money.Order:
 		o = msg
-	case coinop.Inquiry:
+	case money.Inquiry:
 		go func() {
 			receipt, err := r.Prove(ctx, msg.Order)
 			p.answer(ctx, r, msg.Order, receipt, err)
@@ -80,7 +80,7 @@ func (p *Purse) toRail(ctx context.Context, r *rail.Rail, packet step.Packet) {
 	}()
 }
 
-func (p *Purse) answer(ctx context.Context, r *rail.Rail, id coinop.OrderID, receipt coinop.Receipt, err error) {
+func (p *Purse) answer(ctx context.Context, r *rail.Rail, id money.OrderID, receipt money.Receipt, err error) {
 	p.m.Host.Tell(ctx, spend.Name, step.Recv{From: outlet(r), Msg: step.Outcome{ID: id.Key(), Err: err, Value: receipt}})
 }
 
@@ -100,7 +100,7 @@ func (p *Purse) rail(to string) (*rail.Rail, string, error) {
 		}
 		return r, outlet(r), nil
 	}
-	return nil, "", &coinop.Error{Kind: coinop.Refused, Op: "pay " + to, Err: ErrNoRail}
+	return nil, "", &money.Error{Kind: money.Refused, Op: "pay " + to, Err: ErrNoRail}
 }
 
 // reaches reports whether a rail leads to a payee.
@@ -124,51 +124,51 @@ func parties(uri string) (scheme, node string) {
 }
 
 // NewOrderID returns an ID that nobody has used.
-func NewOrderID() (id coinop.OrderID) {
+func NewOrderID() (id money.OrderID) {
 	rand.Read(id[:])
 	return id
 }
 
 // Pay pays an order and returns its receipt. Calling it again with the same
 // order, also after a crash, pays nothing and returns the receipt. If ctx ends
-// first the order may still be paid: the error is coinop.Pending.
-func (p *Purse) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+// first the order may still be paid: the error is money.Pending.
+func (p *Purse) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
 	return p.ask(ctx, o, "")
 }
 
-func (p *Purse) ask(ctx context.Context, o coinop.Order, seller string) (coinop.Receipt, error) {
+func (p *Purse) ask(ctx context.Context, o money.Order, seller string) (money.Receipt, error) {
 	_, via, err := p.rail(o.To)
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	v, err := p.m.Host.Ask(ctx, spend.Name, o.ID.Key(), spend.Ask{Order: o, Via: via, Seller: seller})
 	if err != nil {
-		return coinop.Receipt{}, pending(o.To, err)
+		return money.Receipt{}, pending(o.To, err)
 	}
 	switch v := v.(type) {
 	case receipt.Evidence:
 		return rail.Receipt(v, rail.Payee(o.To), p.m.Host.Now()), nil
-	case coinop.Receipt:
+	case money.Receipt:
 		return v, nil
 	}
-	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Broken, Op: "pay " + o.To, Err: fmt.Errorf("the rail answers with a %T", v)}
+	return money.Receipt{}, &money.Error{Kind: money.Broken, Op: "pay " + o.To, Err: fmt.Errorf("the rail answers with a %T", v)}
 }
 
 // pending gives an error without a kind the one that cannot lose money.
 func pending(to string, err error) error {
-	var known *coinop.Error
+	var known *money.Error
 	if errors.As(err, &known) {
 		return err
 	}
-	return &coinop.Error{Kind: coinop.Pending, Op: "pay " + to, Err: err}
+	return &money.Error{Kind: money.Pending, Op: "pay " + to, Err: err}
 }
 
 // Buy pays an order to a seller and waits for its goods. Calling it again with
 // the same order, also after a crash, pays nothing and returns the same goods.
-func (p *Purse) Buy(ctx context.Context, o coinop.Order, seller keys.Public) (coinop.Receipt, trade.Goods, error) {
+func (p *Purse) Buy(ctx context.Context, o money.Order, seller keys.Public) (money.Receipt, trade.Goods, error) {
 	wait, err := p.m.Host.Await(spend.Name, spend.GoodsID(o.ID))
 	if err != nil {
-		return coinop.Receipt{}, trade.Goods{}, err
+		return money.Receipt{}, trade.Goods{}, err
 	}
 	r, err := p.ask(ctx, o, seller.PeerName())
 	if err != nil {
@@ -185,7 +185,7 @@ func (p *Purse) Buy(ctx context.Context, o coinop.Order, seller keys.Public) (co
 }
 
 // Verify checks a receipt of any of the purse's rails, offline.
-func (p *Purse) Verify(r coinop.Receipt) error {
+func (p *Purse) Verify(r money.Receipt) error {
 	held, _, err := p.rail(r.To)
 	if err != nil {
 		return err

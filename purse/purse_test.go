@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 	"coinop.dev/engine"
 	"coinop.dev/purse"
@@ -96,8 +96,8 @@ func (w *wallet) ctx() context.Context {
 	return ctx
 }
 
-func (w *wallet) order(n byte, amount coinop.Amount) coinop.Order {
-	return coinop.Order{ID: coinop.OrderID{n}, To: "fake://" + w.key.Public().String(), Amount: amount}
+func (w *wallet) order(n byte, amount money.Amount) money.Order {
+	return money.Order{ID: money.OrderID{n}, To: "fake://" + w.key.Public().String(), Amount: amount}
 }
 
 func (w *wallet) summary() spend.Summary {
@@ -110,7 +110,7 @@ func (w *wallet) summary() spend.Summary {
 
 func TestPaidOnce(t *testing.T) {
 	w := newWallet(t, spend.Limits{}, "fake:?balance=100sat")
-	o := w.order(1, 30*coinop.Sat)
+	o := w.order(1, 30*money.Sat)
 	first, err := w.Pay(w.ctx(), o)
 	if err != nil || w.Verify(first) != nil {
 		t.Fatalf("%+v, %v, %v", first, err, w.Verify(first))
@@ -128,10 +128,10 @@ func TestPaidOnce(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	// 70 sat are left, not 40.
-	if _, err := w.Pay(w.ctx(), w.order(2, 70*coinop.Sat)); err != nil {
+	if _, err := w.Pay(w.ctx(), w.order(2, 70*money.Sat)); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.Pay(w.ctx(), w.order(3, 1)); !errors.Is(err, coinop.Unpaid) || !errors.Is(err, fakerail.ErrBroke) {
+	if _, err := w.Pay(w.ctx(), w.order(3, 1)); !errors.Is(err, money.Unpaid) || !errors.Is(err, fakerail.ErrBroke) {
 		t.Errorf("out of money: %v", err)
 	}
 }
@@ -141,7 +141,7 @@ func TestManyAtOnce(t *testing.T) {
 	var running sync.WaitGroup
 	for n := range byte(100) {
 		running.Go(func() {
-			if _, err := w.Pay(w.ctx(), w.order(n, 1)); err != nil && !errors.Is(err, coinop.Refused) {
+			if _, err := w.Pay(w.ctx(), w.order(n, 1)); err != nil && !errors.Is(err, money.Refused) {
 				t.Error(err)
 			}
 		})
@@ -156,18 +156,18 @@ func TestRefusals(t *testing.T) {
 	w := newWallet(t, spend.Limits{Order: 10}, "fake:?balance=100sat")
 	_, err := w.Pay(w.ctx(), w.order(1, 11))
 	var r *spend.Refusal
-	if !errors.Is(err, coinop.Refused) || !errors.As(err, &r) || r.Limit != "order" || r.Left != 10 {
+	if !errors.Is(err, money.Refused) || !errors.As(err, &r) || r.Limit != "order" || r.Left != 10 {
 		t.Errorf("too much: %v", err)
 	}
 	cash := w.order(1, 5)
 	cash.To = "cash://x"
-	if _, err := w.Pay(w.ctx(), cash); !errors.Is(err, coinop.Refused) || !errors.Is(err, purse.ErrNoRail) {
+	if _, err := w.Pay(w.ctx(), cash); !errors.Is(err, money.Refused) || !errors.Is(err, purse.ErrNoRail) {
 		t.Errorf("no rail: %v", err)
 	}
-	if err := w.Verify(coinop.Receipt{To: "cash://x"}); !errors.Is(err, purse.ErrNoRail) {
+	if err := w.Verify(money.Receipt{To: "cash://x"}); !errors.Is(err, purse.ErrNoRail) {
 		t.Errorf("a receipt of no rail: %v", err)
 	}
-	if _, err := w.Pay(w.ctx(), w.order(1, 0)); !errors.Is(err, coinop.Invalid) {
+	if _, err := w.Pay(w.ctx(), w.order(1, 0)); !errors.Is(err, money.Invalid) {
 		t.Errorf("nothing: %v", err)
 	}
 }
@@ -176,20 +176,20 @@ func TestRefusals(t *testing.T) {
 // until the rail knows.
 func TestFailures(t *testing.T) {
 	w := newWallet(t, spend.Limits{Total: 100}, "fake:?balance=100sat&fail=unpaid")
-	if _, err := w.Pay(w.ctx(), w.order(1, 60)); !errors.Is(err, coinop.Unpaid) {
+	if _, err := w.Pay(w.ctx(), w.order(1, 60)); !errors.Is(err, money.Unpaid) {
 		t.Fatal(err)
 	}
 	if s := w.summary(); s.Spent != 0 || s.Left != 100 {
 		t.Errorf("unpaid: %+v", s)
 	}
 	w.restart("fake:?balance=100sat&fail=pending")
-	if _, err := w.Pay(w.ctx(), w.order(1, 60)); !errors.Is(err, coinop.Pending) {
+	if _, err := w.Pay(w.ctx(), w.order(1, 60)); !errors.Is(err, money.Pending) {
 		t.Fatal(err)
 	}
 	if s := w.summary(); s.Spent != 60 || s.Left != 40 {
 		t.Errorf("pending: %+v", s)
 	}
-	if _, err := w.Pay(w.ctx(), w.order(2, 60)); !errors.Is(err, coinop.Refused) {
+	if _, err := w.Pay(w.ctx(), w.order(2, 60)); !errors.Is(err, money.Refused) {
 		t.Errorf("the reserve is spent: %v", err)
 	}
 	w.restart("fake:?balance=100sat")
@@ -211,12 +211,12 @@ func TestAContextThatEnds(t *testing.T) {
 	w.stub.wait = make(chan struct{})
 	soon, stop := context.WithTimeout(w.ctx(), 10*time.Millisecond)
 	defer stop()
-	o := coinop.Order{ID: coinop.OrderID{1}, To: "stub://a@h:1", Amount: 5}
-	if _, err := w.Pay(soon, o); !errors.Is(err, coinop.Pending) || !errors.Is(err, context.DeadlineExceeded) {
+	o := money.Order{ID: money.OrderID{1}, To: "stub://a@h:1", Amount: 5}
+	if _, err := w.Pay(soon, o); !errors.Is(err, money.Pending) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	close(w.stub.wait)
-	if _, err := w.Pay(w.ctx(), o); err != nil && !errors.Is(err, coinop.ErrForgotten) { // it keeps no receipts
+	if _, err := w.Pay(w.ctx(), o); err != nil && !errors.Is(err, money.ErrForgotten) { // it keeps no receipts
 		t.Error(err)
 	}
 	if s := w.summary(); s.Paid != 5 || w.stub.orders() != "a:01" {
@@ -228,11 +228,11 @@ func TestAContextThatEnds(t *testing.T) {
 func TestTheRightPayee(t *testing.T) {
 	w := newWallet(t, spend.Limits{}, "stub://a@h:1?x=1", "stub://b@h:2")
 	for n, to := range []string{"stub://b@h:2", "stub://a@h:1?order=5", "stub://b@elsewhere:3"} {
-		if _, err := w.Pay(w.ctx(), coinop.Order{ID: coinop.OrderID{byte(n + 1)}, To: to, Amount: 5}); err != nil {
+		if _, err := w.Pay(w.ctx(), money.Order{ID: money.OrderID{byte(n + 1)}, To: to, Amount: 5}); err != nil {
 			t.Errorf("%s: %v", to, err)
 		}
 	}
-	if _, err := w.Pay(w.ctx(), coinop.Order{ID: coinop.OrderID{9}, To: "stub://c@h:1", Amount: 5}); !errors.Is(err, purse.ErrNoRail) {
+	if _, err := w.Pay(w.ctx(), money.Order{ID: money.OrderID{9}, To: "stub://c@h:1", Amount: 5}); !errors.Is(err, purse.ErrNoRail) {
 		t.Errorf("nobody leads there: %v", err)
 	}
 	if got := w.stub.orders(); got != "b:01 a:02 b:03" {
@@ -262,15 +262,15 @@ type stubConn struct {
 	payee string
 }
 
-func (c *stubConn) Pay(_ context.Context, o coinop.Order) (coinop.Receipt, error) {
+func (c *stubConn) Pay(_ context.Context, o money.Order) (money.Receipt, error) {
 	if c.wait != nil {
 		<-c.wait
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.paid = append(c.paid, fmt.Sprintf("%s:%02x", c.payee, o.ID[:1]))
-	return coinop.Receipt{Order: o.ID, Amount: o.Amount, To: o.To}, nil
+	return money.Receipt{Order: o.ID, Amount: o.Amount, To: o.To}, nil
 }
 
-func (c *stubConn) Verify(coinop.Receipt) error { return nil }
-func (c *stubConn) Close() error                { return nil }
+func (c *stubConn) Verify(money.Receipt) error { return nil }
+func (c *stubConn) Close() error               { return nil }

@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/engine"
 	"coinop.dev/world/drive"
 )
@@ -35,7 +35,7 @@ type Customer struct {
 	shut func() // takes the door away
 
 	mu      sync.Mutex
-	waiting map[coinop.OrderID][]question
+	waiting map[money.OrderID][]question
 }
 
 // question is somebody who waits for a payee's answer.
@@ -46,7 +46,7 @@ type question struct {
 
 // NewCustomer opens its door.
 func NewCustomer(m *engine.Machine) *Customer {
-	c := &Customer{m: m, waiting: map[coinop.OrderID][]question{}}
+	c := &Customer{m: m, waiting: map[money.OrderID][]question{}}
 	c.shut = m.AddDoor(c.door)
 	return c
 }
@@ -57,7 +57,7 @@ func (c *Customer) Close() { c.shut() }
 // Ask connects to the payee, "<key>@<host>:<port>", and asks until it has
 // answered. Whether the bill is for the order, and signed by node, is for the
 // caller to see.
-func (c *Customer) Ask(ctx context.Context, payee string, o coinop.Order) (node keys.Public, b billing.Bill, err error) {
+func (c *Customer) Ask(ctx context.Context, payee string, o money.Order) (node keys.Public, b billing.Bill, err error) {
 	node, addr, err := engine.Address(payee)
 	if err != nil {
 		return node, b, err
@@ -92,7 +92,7 @@ func (c *Customer) Ask(ctx context.Context, payee string, o coinop.Order) (node 
 	}
 }
 
-func (c *Customer) leave(id coinop.OrderID, q question) {
+func (c *Customer) leave(id money.OrderID, q question) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting[id] = slices.DeleteFunc(c.waiting[id], func(other question) bool { return other == q })
@@ -103,7 +103,7 @@ func (c *Customer) leave(id coinop.OrderID, q question) {
 
 // door takes what payees answer.
 func (c *Customer) door(from keys.Public, msg message.Message) (took bool) {
-	var id coinop.OrderID
+	var id money.OrderID
 	switch msg := msg.(type) {
 	case billing.Bill:
 		id = msg.Order
@@ -133,16 +133,16 @@ type Cashier struct {
 	running sync.WaitGroup
 
 	mu     sync.Mutex
-	asking map[coinop.OrderID]bool
+	asking map[money.OrderID]bool
 }
 
 // MakeBill makes what an order of a peer is paid by, as the rail writes it, and
 // the hash that the payee gives its word on. Asked again it is the same.
-type MakeBill func(ctx context.Context, from keys.Public, order coinop.OrderID, amount coinop.Amount) (bill string, hash [32]byte, err error)
+type MakeBill func(ctx context.Context, from keys.Public, order money.OrderID, amount money.Amount) (bill string, hash [32]byte, err error)
 
 // NewCashier opens its door.
 func NewCashier(m *engine.Machine, bill MakeBill) *Cashier {
-	c := &Cashier{m: m, bill: bill, asking: map[coinop.OrderID]bool{}}
+	c := &Cashier{m: m, bill: bill, asking: map[money.OrderID]bool{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.shut = m.AddDoor(c.door)
 	return c

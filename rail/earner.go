@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
@@ -22,13 +22,13 @@ type Earner struct {
 	m     *engine.Machine
 	payTo string // kept, because a public key takes a multiplication on the curve
 	cores string
-	heard chan coinop.Receipt
+	heard chan money.Receipt
 }
 
 // NewEarner returns the earning end that is paid under payTo, by the outcomes
 // of cores whose names begin with cores.
 func NewEarner(m *engine.Machine, payTo, cores string) *Earner {
-	e := &Earner{m: m, payTo: payTo, cores: cores, heard: make(chan coinop.Receipt, maxUnheard)}
+	e := &Earner{m: m, payTo: payTo, cores: cores, heard: make(chan money.Receipt, maxUnheard)}
 	m.Host.Hear(e.hear)
 	return e
 }
@@ -53,37 +53,37 @@ func (e *Earner) hear(o step.Outcome) {
 	// The proof is not made here: this runs for every payment, on the host,
 	// which alone fills the queue.
 	entry := paid.Income()
-	e.heard <- coinop.Receipt{Order: entry.Order, Amount: entry.Amount, To: e.payTo, At: int64(e.m.Host.Now())}
+	e.heard <- money.Receipt{Order: entry.Order, Amount: entry.Amount, To: e.payTo, At: int64(e.m.Host.Now())}
 }
 
 // PayTo is the payment URI of this machine.
 func (e *Earner) PayTo() string { return e.payTo }
 
 // Bill puts a bill's order and amount into the payment URI.
-func (e *Earner) Bill(b coinop.Bill) (string, error) {
-	if b.Amount == 0 || b.Amount > coinop.MaxAmount {
-		return "", &coinop.Error{Kind: coinop.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
+func (e *Earner) Bill(b money.Bill) (string, error) {
+	if b.Amount == 0 || b.Amount > money.MaxAmount {
+		return "", &money.Error{Kind: money.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
 	}
 	return fmt.Sprintf("%s?order=%v&amount_msat=%d", e.payTo, b.ID, uint64(b.Amount)), nil
 }
 
 // Settled returns the next payment, without its proof: that is the payer's.
-func (e *Earner) Settled(ctx context.Context) (coinop.Receipt, error) {
+func (e *Earner) Settled(ctx context.Context) (money.Receipt, error) {
 	select {
 	case r := <-e.heard:
 		return r, nil
 	case <-ctx.Done():
-		return coinop.Receipt{}, ctx.Err()
+		return money.Receipt{}, ctx.Err()
 	}
 }
 
 // Pay refuses: this end earns.
-func (e *Earner) Pay(_ context.Context, o coinop.Order) (coinop.Receipt, error) {
-	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: errors.New("this rail only earns; open one that pays")}
+func (e *Earner) Pay(_ context.Context, o money.Order) (money.Receipt, error) {
+	return money.Receipt{}, &money.Error{Kind: money.Unpaid, Op: "pay " + o.To, Err: errors.New("this rail only earns; open one that pays")}
 }
 
 // Verify checks a receipt offline.
-func (e *Earner) Verify(r coinop.Receipt) error { return VerifyStamp(r) }
+func (e *Earner) Verify(r money.Receipt) error { return VerifyStamp(r) }
 
 // Close leaves the channels open for the next time.
 func (e *Earner) Close() error { return nil }

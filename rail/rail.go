@@ -15,7 +15,7 @@ import (
 	"strings"
 	"sync"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
@@ -46,7 +46,7 @@ type NetworkDriver interface {
 
 // A Verifier is a Driver whose receipts are checked offline in a way of their own.
 // Those of others are stamped (VerifyStamp).
-type Verifier interface{ Verify(r coinop.Receipt) error }
+type Verifier interface{ Verify(r money.Receipt) error }
 
 // A Conn is one open rail.
 type Conn interface {
@@ -54,9 +54,9 @@ type Conn interface {
 	// (certainly not paid) or Pending (may be paid; call again with the same
 	// order). An order that is paid twice is paid once, and both calls return
 	// the same proof.
-	Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error)
+	Pay(ctx context.Context, o money.Order) (money.Receipt, error)
 	// Verify checks a receipt offline.
-	Verify(r coinop.Receipt) error
+	Verify(r money.Receipt) error
 	Close() error
 }
 
@@ -71,16 +71,16 @@ type Biller interface {
 	// PayTo is the payment URI under which this machine is paid.
 	PayTo() string
 	// Bill returns a payment URI for one bill.
-	Bill(b coinop.Bill) (string, error)
+	Bill(b money.Bill) (string, error)
 	// Settled blocks for the next payment. Payments that nobody waits for are
 	// in the till's book all the same.
-	Settled(ctx context.Context) (coinop.Receipt, error)
+	Settled(ctx context.Context) (money.Receipt, error)
 }
 
 // A Prover is a rail that can be asked for the receipt of an order it has
 // settled, without any chance that the question pays for it.
 type Prover interface {
-	Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error)
+	Prove(ctx context.Context, id money.OrderID) (money.Receipt, error)
 }
 
 // A Closer is a rail whose channels are closed with a transaction.
@@ -132,46 +132,46 @@ func As[T any](r *Rail) (T, bool) {
 
 // Pay pays an order. An error always has a kind; a rail that does not say gets
 // Pending, the answer that cannot lose money.
-func (r *Rail) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+func (r *Rail) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
 	if scheme, _, _ := strings.Cut(o.To, ":"); !r.Speaks(scheme) {
-		return coinop.Receipt{}, r.fail(coinop.Invalid, o, fmt.Errorf("rail %s cannot pay it", r.scheme))
+		return money.Receipt{}, r.fail(money.Invalid, o, fmt.Errorf("rail %s cannot pay it", r.scheme))
 	}
-	if o.Amount == 0 || o.Amount > coinop.MaxAmount {
-		return coinop.Receipt{}, r.fail(coinop.Invalid, o, fmt.Errorf("the amount is %v", o.Amount))
+	if o.Amount == 0 || o.Amount > money.MaxAmount {
+		return money.Receipt{}, r.fail(money.Invalid, o, fmt.Errorf("the amount is %v", o.Amount))
 	}
 	receipt, err := r.conn.Pay(ctx, o)
 	if err != nil {
-		var known *coinop.Error
+		var known *money.Error
 		if errors.As(err, &known) {
 			return receipt, err
 		}
-		return receipt, r.fail(coinop.KindOf(err), o, err)
+		return receipt, r.fail(money.KindOf(err), o, err)
 	}
 	if err := r.Verify(receipt); err != nil {
-		return receipt, r.fail(coinop.Pending, o, err)
+		return receipt, r.fail(money.Pending, o, err)
 	}
 	if receipt.Order != o.ID || receipt.Amount != o.Amount {
-		return receipt, r.fail(coinop.Pending, o, fmt.Errorf("the receipt is for %v of order %v", receipt.Amount, receipt.Order))
+		return receipt, r.fail(money.Pending, o, fmt.Errorf("the receipt is for %v of order %v", receipt.Amount, receipt.Order))
 	}
 	return receipt, nil
 }
 
 // Prove returns the receipt of an order that was settled, if the rail is a
 // Prover and still has it.
-func (r *Rail) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
+func (r *Rail) Prove(ctx context.Context, id money.OrderID) (money.Receipt, error) {
 	if p, ok := r.conn.(Prover); ok {
 		return p.Prove(ctx, id)
 	}
-	return coinop.Receipt{}, &coinop.Error{Kind: coinop.Refused, Op: "prove " + id.String(), Err: coinop.ErrForgotten}
+	return money.Receipt{}, &money.Error{Kind: money.Refused, Op: "prove " + id.String(), Err: money.ErrForgotten}
 }
 
-func (r *Rail) fail(kind coinop.Kind, o coinop.Order, err error) error {
-	return &coinop.Error{Kind: kind, Op: "pay " + o.To, Err: err}
+func (r *Rail) fail(kind money.Kind, o money.Order, err error) error {
+	return &money.Error{Kind: kind, Op: "pay " + o.To, Err: err}
 }
 
 // Receipt is what a settled order of a stamped channel proves (core/receipt).
-func Receipt(p receipt.Evidence, to string, at step.Time) coinop.Receipt {
-	return coinop.Receipt{Order: p.Entry().Order, Amount: p.Entry().Amount, To: to, At: int64(at), Proof: p.Proof()}
+func Receipt(p receipt.Evidence, to string, at step.Time) money.Receipt {
+	return money.Receipt{Order: p.Entry().Order, Amount: p.Entry().Amount, To: to, At: int64(at), Proof: p.Proof()}
 }
 
 // Payee is a payment URI without what a bill has added to it.
@@ -191,7 +191,7 @@ func Payee(uri string) string {
 
 // VerifyStamp checks offline that the node a receipt's payment URI names has
 // stamped the order.
-func VerifyStamp(r coinop.Receipt) error {
+func VerifyStamp(r money.Receipt) error {
 	_, rest, _ := strings.Cut(r.To, "://")
 	rest, _, _ = strings.Cut(rest, "?")
 	node, _, err := engine.Address(rest)
@@ -202,7 +202,7 @@ func VerifyStamp(r coinop.Receipt) error {
 }
 
 // Verify checks a receipt offline.
-func (r *Rail) Verify(receipt coinop.Receipt) error { return r.conn.Verify(receipt) }
+func (r *Rail) Verify(receipt money.Receipt) error { return r.conn.Verify(receipt) }
 
 // Close closes the rail, not its channels.
 func (r *Rail) Close() error { return r.conn.Close() }
@@ -313,8 +313,8 @@ func Query(u *url.URL) *Params {
 }
 
 // Amount reads an amount such as 20000sat.
-func (p *Params) Amount(key string, otherwise coinop.Amount) coinop.Amount {
-	return read(p, key, otherwise, coinop.ParseAmount)
+func (p *Params) Amount(key string, otherwise money.Amount) money.Amount {
+	return read(p, key, otherwise, money.ParseAmount)
 }
 
 // Int reads a number from low to high.
@@ -357,7 +357,7 @@ func (p *Params) Close() error {
 }
 
 // Verify checks a receipt offline, by the rail that its payee is paid over.
-func (g *Registry) Verify(r coinop.Receipt) error {
+func (g *Registry) Verify(r money.Receipt) error {
 	scheme, _, _ := strings.Cut(r.To, ":")
 	g.mu.Lock()
 	d := g.drivers[scheme]

@@ -7,9 +7,9 @@ import (
 
 	"github.com/btcsuite/btcd/psbt/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 	"coinop.dev/sim"
@@ -218,9 +218,9 @@ func believe(s *consent.Signer, p consent.Proposal, packet *psbt.Packet) consent
 			continue
 		}
 		*out = psbt.POutput{}
-		id := coinop.OrderID{0xfe, byte(i)}
+		id := money.OrderID{0xfe, byte(i)}
 		copy(id[2:], p.ID[:])
-		p.Orders = append(p.Orders, consent.Order{ID: id, Output: uint32(i), Script: real.PkScript, Amount: coinop.Amount(real.Value) * coinop.Sat})
+		p.Orders = append(p.Orders, consent.Order{ID: id, Output: uint32(i), Script: real.PkScript, Amount: money.Amount(real.Value) * money.Sat})
 		changed = true
 	}
 	if changed {
@@ -244,7 +244,7 @@ func (u *unlimited) Step(in step.Input) step.Effects {
 // impatient says that an order is unpaid if the link goes.
 type impatient struct {
 	wrapped
-	open []coinop.OrderID
+	open []money.OrderID
 }
 
 func (e *impatient) Step(in step.Input) step.Effects {
@@ -260,7 +260,7 @@ func (e *impatient) Step(in step.Input) step.Effects {
 	fx := e.Core.Step(in)
 	for _, id := range e.open {
 		if gone && e.Core.(*wallet.End).Known(id) {
-			fx.Done = append(fx.Done, step.Outcome{ID: id.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay", Err: drive.ErrStopped}})
+			fx.Done = append(fx.Done, step.Outcome{ID: id.Key(), Err: &money.Error{Kind: money.Unpaid, Op: "pay", Err: drive.ErrStopped}})
 		}
 	}
 	return fx

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/sim"
 	"coinop.dev/world/drive"
@@ -28,7 +28,7 @@ func TestPlantedLightningBugsAreCaught(t *testing.T) {
 		{"a settled order that is lost", wrapNodes(func(n drive.Core) drive.Core { return &lossy{wrapped{n}} }), []string{"memory and disk differ"}},
 		{"a payment taken twice", wrapNodes(func(n drive.Core) drive.Core { return &greedy{wrapped: wrapped{n}} }), []string{"was earned 2 times", "paid nothing and has"}},
 		{"given up when the link goes", wrapNodes(func(n drive.Core) drive.Core {
-			return &hasty{wrapped: wrapped{n}, pending: map[coinop.OrderID]bool{}}
+			return &hasty{wrapped: wrapped{n}, pending: map[money.OrderID]bool{}}
 		}), []string{"counts as not paid", "the purse of"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func (g *greedy) Step(in step.Input) step.Effects {
 // hasty says that orders are not paid when a connection is lost.
 type hasty struct {
 	wrapped
-	pending map[coinop.OrderID]bool
+	pending map[money.OrderID]bool
 }
 
 func (h *hasty) Step(in step.Input) step.Effects {
@@ -140,21 +140,21 @@ func (h *hasty) Step(in step.Input) step.Effects {
 		case step.Unlinked:
 			lost = true
 		case step.Recv:
-			if o, ok := ev.Msg.(coinop.Order); ok {
+			if o, ok := ev.Msg.(money.Order); ok {
 				h.pending[o.ID] = true
 			}
 		}
 	}
 	fx := h.Core.Step(in)
 	for _, d := range fx.Done {
-		if id, ok := coinop.OrderIDFromKey(d.ID); ok {
+		if id, ok := money.OrderIDFromKey(d.ID); ok {
 			delete(h.pending, id)
 		}
 	}
 	for id := range h.pending {
 		if lost {
 			delete(h.pending, id)
-			err := &coinop.Error{Kind: coinop.Unpaid, Op: "pay", Err: errors.New("the link is gone")}
+			err := &money.Error{Kind: money.Unpaid, Op: "pay", Err: errors.New("the link is gone")}
 			fx.Done = append(fx.Done, step.Outcome{ID: id.Key(), Err: err})
 			break
 		}

@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/channel/payword"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
@@ -83,12 +83,12 @@ func wrapPayers(wrap func(drive.Core) drive.Core) func(string, drive.Core) drive
 // stale takes any old stamp for an answer to what is pending now.
 type stale struct {
 	wrapped
-	pending map[coinop.OrderID]coinop.Amount
+	pending map[money.OrderID]money.Amount
 	last    uint64 // ticket that is stamped
 }
 
 func newStale(core drive.Core) drive.Core {
-	return &stale{wrapped: wrapped{core}, pending: map[coinop.OrderID]coinop.Amount{}}
+	return &stale{wrapped: wrapped{core}, pending: map[money.OrderID]money.Amount{}}
 }
 
 func (s *stale) Step(in step.Input) step.Effects {
@@ -96,7 +96,7 @@ func (s *stale) Step(in step.Input) step.Effects {
 	for _, event := range in.Events {
 		r, _ := event.(step.Recv)
 		switch msg := r.Msg.(type) {
-		case coinop.Order:
+		case money.Order:
 			s.pending[msg.ID] = msg.Amount
 		case oneway.Taken:
 			old = old || msg.To <= s.last
@@ -108,7 +108,7 @@ func (s *stale) Step(in step.Input) step.Effects {
 	}
 	fx := s.Core.Step(in)
 	for _, d := range fx.Done {
-		if id, ok := coinop.OrderIDFromKey(d.ID); ok {
+		if id, ok := money.OrderIDFromKey(d.ID); ok {
 			delete(s.pending, id)
 		}
 	}
@@ -133,8 +133,8 @@ func (f *forgetful) Step(in step.Input) step.Effects {
 	in.Events = nil
 	for _, event := range events {
 		r, _ := event.(step.Recv)
-		if q, ok := r.Msg.(coinop.Inquiry); ok {
-			forgotten = append(forgotten, step.Outcome{ID: q.Order.Key(), Err: &coinop.Error{Kind: coinop.Refused, Err: coinop.ErrForgotten}})
+		if q, ok := r.Msg.(money.Inquiry); ok {
+			forgotten = append(forgotten, step.Outcome{ID: q.Order.Key(), Err: &money.Error{Kind: money.Refused, Err: money.ErrForgotten}})
 			continue
 		}
 		in.Events = append(in.Events, event)
@@ -162,7 +162,7 @@ func (a *amnesia) Step(in step.Input) step.Effects {
 	records.Commit(a.Core.(*spend.Book).Durable())
 	forgot := false
 	for _, d := range fx.Done {
-		if _, ok := coinop.OrderIDFromKey(d.ID); ok && d.Err == nil {
+		if _, ok := money.OrderIDFromKey(d.ID); ok && d.Err == nil {
 			gone := step.Record{Key: "spend/o/" + d.ID}
 			records.Commit([]step.Record{gone})
 			fx.Put = append(fx.Put, gone)

@@ -5,11 +5,11 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
@@ -47,7 +47,7 @@ func describe(what any) string {
 		return fmt.Sprintf("outcome %x %v", ev.ID, ev.Err)
 	case spend.Ask:
 		return fmt.Sprintf("ask %v %v", ev.Order.ID, ev.Order.Amount)
-	case step.Rang, step.Linked, step.Unlinked, oneway.Close, payword.Close, coinop.Order:
+	case step.Rang, step.Linked, step.Unlinked, oneway.Close, payword.Close, money.Order:
 		return fmt.Sprintf("%T %v", ev, ev)
 	}
 	return fmt.Sprintf("%T", what)
@@ -63,7 +63,7 @@ func forge(raw []byte, r *rand.Rand) []byte {
 	}
 	switch m := msg.(type) {
 	case oneway.Ticket:
-		more := coinop.Amount(r.Int64N(5000))
+		more := money.Amount(r.Int64N(5000))
 		m.Total += more
 		m.Entries = slices.Clone(m.Entries)
 		m.Entries[r.IntN(len(m.Entries))].Amount += more

@@ -9,13 +9,13 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/mnemonic"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/core/wallet"
@@ -35,7 +35,7 @@ type Gateway struct {
 	gateway   *Machine
 	owners    []*owner // devices, and the shop last
 	shop      *owner
-	purchases map[coinop.OrderID]*purchase
+	purchases map[money.OrderID]*purchase
 	evil      *liar
 	ledger
 }
@@ -104,12 +104,12 @@ type owner struct {
 
 // A purchase is an order of an owner's.
 type purchase struct {
-	id     coinop.OrderID
+	id     money.OrderID
 	n      int
 	from   *owner
 	bill   bool   // the shop is paid, and says where
 	script []byte // nil until it has
-	amount coinop.Amount
+	amount money.Amount
 	rate   tx.FeeRate // 0: as the wallet thinks fit
 	answer string     // "paid", "unpaid", or "" if none has come
 	why    error
@@ -119,7 +119,7 @@ type purchase struct {
 
 // NewGateway sets the world up.
 func NewGateway(seed uint64, f Faults, b Bug) (*Gateway, error) {
-	g := &Gateway{World: NewWorld(seed, f), purchases: map[coinop.OrderID]*purchase{}, ledger: newLedger()}
+	g := &Gateway{World: NewWorld(seed, f), purchases: map[money.OrderID]*purchase{}, ledger: newLedger()}
 	g.Chain, g.Sample = NewChain(g.World), 80
 	g.Chain.Price(regtest, func() step.Time { return g.Now })
 	g.Bug, g.Check = b, g.invariants
@@ -174,11 +174,11 @@ func (g *Gateway) newOwner(i int, r *rand.Rand) (o *owner, err error) {
 	}
 	o.desc = o.account.Descriptor()
 	o.policy = consent.Policy{
-		PerPayment: 45_000 * coinop.Sat, FeeMax: maxFee * coinop.Sat, NeedProof: r.IntN(4) > 0, MinDepth: 1 + r.Int32N(2),
+		PerPayment: 45_000 * money.Sat, FeeMax: maxFee * money.Sat, NeedProof: r.IntN(4) > 0, MinDepth: 1 + r.Int32N(2),
 		OnlyAsked: true, Joint: r.IntN(4) > 0,
 	}
 	if r.IntN(3) == 0 {
-		o.policy.PerDay = coinop.Amount(40_000+r.Int64N(60_000)) * coinop.Sat
+		o.policy.PerDay = money.Amount(40_000+r.Int64N(60_000)) * money.Sat
 	}
 	o.outside = r.IntN(3) == 0
 	return o, nil

@@ -10,9 +10,9 @@ import (
 	"github.com/btcsuite/btcd/psbt/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -260,7 +260,7 @@ func (g *Gateway) count(o *owner, root consent.ID, x *signed) error {
 			day += s.sats
 		}
 	}
-	if limit := o.policy.PerDay; limit > 0 && coinop.Amount(day)*coinop.Sat > limit {
+	if limit := o.policy.PerDay; limit > 0 && money.Amount(day)*money.Sat > limit {
 		return fmt.Errorf("the %s signs away %d sat in a day; its limit is %v", o.name, day, limit)
 	}
 	return nil

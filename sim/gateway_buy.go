@@ -8,9 +8,9 @@ import (
 
 	"github.com/btcsuite/btcd/txscript/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 )
@@ -21,7 +21,7 @@ func (g *Gateway) purchase(i int, r *rand.Rand) *purchase {
 	binary.BigEndian.PutUint64(p.id[:], r.Uint64())
 	binary.BigEndian.PutUint64(p.id[8:], uint64(i))
 	// No two are of the same amount, so that one script may be paid by several.
-	p.amount = coinop.Amount((40+r.Int64N(120)*int64(1+r.IntN(4)))*100+int64(i)) * coinop.Sat
+	p.amount = money.Amount((40+r.Int64N(120)*int64(1+r.IntN(4)))*100+int64(i)) * money.Sat
 	if p.from == g.shop {
 		p.bill = false
 	}
@@ -90,12 +90,12 @@ func (g *Gateway) done(m *Machine, out step.Outcome) {
 		return
 	}
 	if at, ok := out.Value.(wallet.Address); ok && out.Core == wallet.Name {
-		if id, ok := coinop.OrderIDFromKey(out.ID[len("bill/"):]); ok {
+		if id, ok := money.OrderIDFromKey(out.ID[len("bill/"):]); ok {
 			g.billed(g.purchases[id], at.Script)
 		}
 		return
 	}
-	id, ok := coinop.OrderIDFromKey(out.ID)
+	id, ok := money.OrderIDFromKey(out.ID)
 	p := g.purchases[id]
 	if !ok || p == nil || p.from != o {
 		return
@@ -129,7 +129,7 @@ func (g *Gateway) settle(p *purchase, out step.Outcome) {
 	answer := "paid"
 	if out.Err != nil {
 		answer = "unpaid"
-		if k := coinop.KindOf(out.Err); k != coinop.Unpaid && k != coinop.Invalid {
+		if k := money.KindOf(out.Err); k != money.Unpaid && k != money.Invalid {
 			g.Fail(fmt.Errorf("order %v ends as %w", p.id, out.Err))
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/earn"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/trade"
 	"coinop.dev/core/wallet"
@@ -271,7 +271,7 @@ func (g *Gateway) settled() error {
 	if err := g.restart(); err != nil || g.evil.lies {
 		return err
 	}
-	bills, doubts := coinop.Amount(0), map[*owner]int{}
+	bills, doubts := money.Amount(0), map[*owner]int{}
 	mined := g.Chain.mined()
 	for _, p := range g.sorted() {
 		n := 0

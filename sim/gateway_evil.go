@@ -9,11 +9,11 @@ import (
 	"github.com/btcsuite/btcd/psbt/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 	"coinop.dev/world/drive"
@@ -102,7 +102,7 @@ func (l *liar) twist(p step.Packet) []step.Packet {
 			out = append([]step.Packet{p}, out...)
 		}
 		if len(m.Orders) > 0 && l.r.IntN(4) == 0 { // and then it would be paid all the same
-			no := wallet.Failed{ID: m.Orders[0].ID, Kind: coinop.Unpaid, Why: "a lie"}
+			no := wallet.Failed{ID: m.Orders[0].ID, Kind: money.Unpaid, Why: "a lie"}
 			out = append([]step.Packet{{To: p.To, Msg: no}}, out...)
 		}
 		return out

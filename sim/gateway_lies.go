@@ -9,9 +9,9 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 )
 
 // lies are what a liar does to an honest proposal.
@@ -53,7 +53,7 @@ var lies = []struct {
 		n := len(d.outs())
 		if d.take(); len(d.outs()) > n {
 			out := d.outs()[n]
-			d.m.Orders = append(d.m.Orders, consent.Order{ID: coinop.OrderID(d.l.id()), Output: uint32(n), Script: out.PkScript, Amount: coinop.Amount(out.Value) * coinop.Sat})
+			d.m.Orders = append(d.m.Orders, consent.Order{ID: money.OrderID(d.l.id()), Output: uint32(n), Script: out.PkScript, Amount: money.Amount(out.Value) * money.Sat})
 		}
 	}},
 	{"an order paid twice", func(d *draft) {
@@ -186,7 +186,7 @@ var lies = []struct {
 	}},
 }
 
-func firstOrder(m *consent.Proposal) (id coinop.OrderID) {
+func firstOrder(m *consent.Proposal) (id money.OrderID) {
 	if len(m.Orders) > 0 {
 		id = m.Orders[0].ID
 	}

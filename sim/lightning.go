@@ -9,13 +9,13 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/claim"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
 	"coinop.dev/world/drive"
@@ -32,11 +32,11 @@ type Lightning struct {
 	car, router, charger *party
 	parties              []*party
 	cables               [][2]*party // each with a channel, from the side that opens it
-	deals                map[coinop.OrderID]*deal
+	deals                map[money.OrderID]*deal
 	tags                 map[string]*party // openings
 	public               bool
 	static               bool
-	began                coinop.Amount // what all nodes had in channels
+	began                money.Amount // what all nodes had in channels
 	trading              bool
 	coins                int       // that wallets have lent
 	forced               bool      // somebody closes a channel alone
@@ -57,16 +57,16 @@ type party struct {
 	wallet keys.Secret
 	config node.Config
 	honest bool
-	began  coinop.Amount // what it had in channels when trade began
-	payer  bool          // it has orders of its own
+	began  money.Amount // what it had in channels when trade began
+	payer  bool         // it has orders of its own
 
 	lent map[wire.OutPoint]tx.Coin // of its wallet, by what they help to spend
-	over map[uint64]coinop.Amount  // what it had in channels that are over, by their numbers
+	over map[uint64]money.Amount   // what it had in channels that are over, by their numbers
 }
 
 // A deal is an order between two parties.
 type deal struct {
-	coinop.Order
+	money.Order
 	from, to *party
 	kind     string
 	answer   string // "paid", "unpaid", or "" if none has come
@@ -77,7 +77,7 @@ type deal struct {
 // NewLightning sets the world up: three machines without channels.
 func NewLightning(seed uint64, f Faults, b Bug) (*Lightning, error) {
 	l := &Lightning{
-		World: NewWorld(seed, f), deals: map[coinop.OrderID]*deal{}, tags: map[string]*party{}, broken: map[string]string{},
+		World: NewWorld(seed, f), deals: map[money.OrderID]*deal{}, tags: map[string]*party{}, broken: map[string]string{},
 	}
 	l.Chain, l.Sample = NewChain(l.World), sample
 	l.Bug, l.Check = b, l.invariants
@@ -112,7 +112,7 @@ func NewLightning(seed uint64, f Faults, b Bug) (*Lightning, error) {
 }
 
 func (l *Lightning) party(name string, r *rand.Rand) (p *party, err error) {
-	p = &party{name: name, honest: true, over: map[uint64]coinop.Amount{}}
+	p = &party{name: name, honest: true, over: map[uint64]money.Amount{}}
 	if p.key, err = keys.NewSecret(byteStream{l.Random("keys")}); err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (p *party) purse(now step.Time) spend.Summary {
 
 // worth is what a node has in channels: its balances, less what it has been
 // shown the preimage of, and with that whose preimage it knows.
-func (p *party) worth() (sum coinop.Amount) {
+func (p *party) worth() (sum money.Amount) {
 	for _, was := range p.over {
 		sum += was
 	}
@@ -172,7 +172,7 @@ func (p *party) worth() (sum coinop.Amount) {
 	return sum
 }
 
-func worthOf(c *channel.Channel) coinop.Amount {
+func worthOf(c *channel.Channel) money.Amount {
 	sum := c.Value().Local
 	ours, theirs := c.HTLCs()
 	for _, h := range ours {
@@ -214,7 +214,7 @@ func (l *Lightning) open() error {
 		coin := wire.OutPoint{Hash: chainhash.Hash{1, byte(i)}}
 		l.Chain.Mint(coin, wire.NewTxOut(capacity+100_000, from.config.Payout))
 		l.Tell(l.Now+10*step.Second, from.Machine, node.Name, node.Open{
-			Tag: tag, Peer: to.key.Public(), Capacity: capacity, Push: coinop.Amount(capacity) * 10 * coinop.Amount(20+r.Int64N(60)), Public: l.public,
+			Tag: tag, Peer: to.key.Public(), Capacity: capacity, Push: money.Amount(capacity) * 10 * money.Amount(20+r.Int64N(60)), Public: l.public,
 			Static: l.static, FeeRate: 253 + r.Int64N(500),
 		})
 	}
@@ -341,14 +341,14 @@ func (l *Lightning) deal(i int, r *rand.Rand) *deal {
 	}
 	switch r.IntN(6) {
 	case 0, 1:
-		d.Amount = coinop.Amount(1 + r.Int64N(350_000)) // below dust
+		d.Amount = money.Amount(1 + r.Int64N(350_000)) // below dust
 		if chain && l.seed%4 > 1 {
-			d.Amount += 4000 * coinop.Sat
+			d.Amount += 4000 * money.Sat
 		}
 	case 2, 3, 4:
-		d.Amount = coinop.Amount(400_000 + r.Int64N(5_000_000))
+		d.Amount = money.Amount(400_000 + r.Int64N(5_000_000))
 	default:
-		d.Amount = coinop.Amount(1_000_000 + r.Int64N(300_000_000))
+		d.Amount = money.Amount(1_000_000 + r.Int64N(300_000_000))
 	}
 	binary.BigEndian.PutUint64(d.ID[:], r.Uint64())
 	binary.BigEndian.PutUint64(d.ID[8:], uint64(i))
@@ -364,7 +364,7 @@ func (l *Lightning) ask(d *deal) {
 		to := "lightning://" + d.to.key.Public().String() + "@sim:1"
 		switch d.kind {
 		case "invoice":
-			l.Tell(l.Now, d.to.Machine, node.Name, node.Bill{Bill: coinop.Bill{ID: d.ID, Amount: d.Amount, For: d.For}})
+			l.Tell(l.Now, d.to.Machine, node.Name, node.Bill{Bill: money.Bill{ID: d.ID, Amount: d.Amount, For: d.For}})
 			return
 		case "keysend":
 			to += "?keysend=1"
@@ -426,7 +426,7 @@ func (l *Lightning) done(m *Machine, out step.Outcome) {
 	p := l.of(m)
 	switch out.Core {
 	case spend.Name:
-		if id, ok := coinop.OrderIDFromKey(out.ID); ok {
+		if id, ok := money.OrderIDFromKey(out.ID); ok {
 			l.answered(l.deals[id], out)
 		}
 	case node.Name:
@@ -437,7 +437,7 @@ func (l *Lightning) done(m *Machine, out step.Outcome) {
 			if len(out.ID) <= len(node.BillID) {
 				return
 			}
-			id, ok := coinop.OrderIDFromKey(out.ID[len(node.BillID):])
+			id, ok := money.OrderIDFromKey(out.ID[len(node.BillID):])
 			if d := l.deals[id]; ok && d != nil && d.To == "" {
 				d.To = "lightning:" + v
 				l.ask(d)

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/channel"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -19,13 +19,13 @@ func (l *Lightning) answered(d *deal, out step.Outcome) {
 	if d.to.till() != nil {
 		got = d.to.till().by[d.ID]
 	}
-	switch kind := coinop.KindOf(out.Err); {
+	switch kind := money.KindOf(out.Err); {
 	case out.Err == nil:
 		d.answer = "paid"
 		if d.to.honest && (got == nil || got.times != 1 || got.amount != d.Amount) {
 			l.Fail(fmt.Errorf("order %v of %v is paid, and the %s has earned %+v", d.ID, d.Amount, d.to.name, got))
 		}
-	case kind == coinop.Unpaid || kind == coinop.Refused || kind == coinop.Invalid:
+	case kind == money.Unpaid || kind == money.Refused || kind == money.Invalid:
 		d.answer = "unpaid"
 		if d.again < 3 && l.Now < l.retry { // what is certainly not paid can be asked for again
 			d.again++
@@ -43,7 +43,7 @@ func (l *Lightning) answered(d *deal, out step.Outcome) {
 // channel ends on the chain, what is below dust goes to the miners; and a router
 // that lies may pay out of its own pocket.
 func (l *Lightning) enforced(d *deal) bool {
-	return l.evil.honest() && !l.forced || l.evil.party != l.router && d.Amount > 1_500*coinop.Sat
+	return l.evil.honest() && !l.forced || l.evil.party != l.router && d.Amount > 1_500*money.Sat
 }
 
 // late is how many blocks beyond its expiry an HTLC may hang in an open channel:
@@ -55,7 +55,7 @@ func (l *Lightning) invariants() error {
 	if !l.trading {
 		return nil
 	}
-	sum, paid, earned := coinop.Amount(0), coinop.Amount(0), coinop.Amount(0)
+	sum, paid, earned := money.Amount(0), money.Amount(0), money.Amount(0)
 	for _, p := range l.parties {
 		worth := p.worth()
 		sum += worth
@@ -100,8 +100,8 @@ func (l *Lightning) invariants() error {
 
 // settled is what must hold once all is calm.
 func (l *Lightning) settled() error {
-	expect := map[*party]coinop.Amount{} // less fees
-	spent := map[*party]coinop.Amount{}
+	expect := map[*party]money.Amount{} // less fees
+	spent := map[*party]money.Amount{}
 	for _, p := range l.parties {
 		expect[p] = p.began
 	}
@@ -120,7 +120,7 @@ func (l *Lightning) settled() error {
 			expect[d.to] += d.Amount
 		}
 	}
-	sum := coinop.Amount(0)
+	sum := money.Amount(0)
 	for _, p := range l.parties {
 		s := p.purse(l.Now)
 		if p.honest && (s.Open != 0 || s.Paid != spent[p]) {
@@ -149,10 +149,10 @@ func (l *Lightning) settled() error {
 }
 
 // fees is the most that a party's payments may have cost.
-func (l *Lightning) fees(p *party) (sum coinop.Amount) {
+func (l *Lightning) fees(p *party) (sum money.Amount) {
 	for _, d := range l.deals {
 		if d.from == p && d.answer == "paid" {
-			sum += 10*coinop.Sat + d.Amount/100
+			sum += 10*money.Sat + d.Amount/100
 		}
 	}
 	return sum

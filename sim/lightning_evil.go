@@ -6,10 +6,10 @@ import (
 
 	btc "github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/world/drive"
 )
@@ -178,7 +178,7 @@ func (a *adversary) lie(msg ln.Message) []ln.Message {
 		case 0:
 			x.ID += uint64(r.IntN(3)) - 1
 		case 1:
-			x.AmountMsat *= coinop.Amount(1 + r.IntN(100_000))
+			x.AmountMsat *= money.Amount(1 + r.IntN(100_000))
 		case 2:
 			x.CLTVExpiry = []uint32{0, 1, uint32(a.l.Chain.Tip()), 499_999_999, 1<<32 - 1}[r.IntN(5)]
 		case 3:

@@ -6,20 +6,20 @@ import (
 	"maps"
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
 // till is what a node's machine has earned, by order, in the same durable write
 // as the node's own records.
 type till struct {
-	by map[coinop.OrderID]*earned
+	by map[money.OrderID]*earned
 }
 
 type earned struct {
-	amount coinop.Amount
+	amount money.Amount
 	times  int
 }
 
@@ -29,9 +29,9 @@ const (
 )
 
 func loadTill(db step.Reader) (*till, error) {
-	t := &till{by: map[coinop.OrderID]*earned{}}
+	t := &till{by: map[money.OrderID]*earned{}}
 	return t, codec.Scan(db, tillPrefix, func(name string, r *codec.Reader) {
-		id, ok := coinop.OrderIDFromKey(name)
+		id, ok := money.OrderIDFromKey(name)
 		if !ok {
 			r.Fail(fmt.Errorf("%q is no order", name))
 		}
@@ -60,21 +60,21 @@ func (t *till) Step(in step.Input) (fx step.Effects) {
 	return fx
 }
 
-func (t *till) record(id coinop.OrderID) step.Record {
+func (t *till) record(id money.OrderID) step.Record {
 	e := t.by[id]
 	return step.Record{Key: tillPrefix + id.Key(), Value: codec.AppendUint(codec.AppendUint(nil, e.amount), e.times)}
 }
 
 // Durable is everything.
 func (t *till) Durable() (all []step.Record) {
-	ids := slices.SortedFunc(maps.Keys(t.by), func(a, b coinop.OrderID) int { return bytes.Compare(a[:], b[:]) })
+	ids := slices.SortedFunc(maps.Keys(t.by), func(a, b money.OrderID) int { return bytes.Compare(a[:], b[:]) })
 	for _, id := range ids {
 		all = append(all, t.record(id))
 	}
 	return all
 }
 
-func (t *till) total() (sum coinop.Amount) {
+func (t *till) total() (sum money.Amount) {
 	for _, e := range t.by {
 		sum += e.amount
 	}

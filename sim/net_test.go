@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/earn"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/sim"
@@ -21,7 +21,7 @@ type talker struct {
 	link uint64
 	sent uint64
 	got  uint64
-	over coinop.OrderID // which connection, as the sender calls it, that was from
+	over money.OrderID // which connection, as the sender calls it, that was from
 }
 
 // An account is of all lives of a talker.
@@ -42,7 +42,7 @@ func (k *talker) Step(in step.Input) (fx step.Effects) {
 		switch ev := event.(type) {
 		case step.Linked:
 			k.check(k.link == 0 && ev.Link != 0 && ev.Peer == k.peer && !k.ended[ev.Link], "linked %d beside %d", ev.Link, k.link)
-			k.link, k.sent, k.got, k.over = ev.Link, 0, 0, coinop.OrderID{}
+			k.link, k.sent, k.got, k.over = ev.Link, 0, 0, money.OrderID{}
 			k.account.links++
 		case step.Unlinked:
 			k.check(ev.Link == k.link && ev.Peer == k.peer, "unlinked %d beside %d", ev.Link, k.link)
@@ -80,7 +80,7 @@ func (k *talker) talk(fx *step.Effects) {
 func (k *talker) hear(ev step.Recv) {
 	m := ev.Msg.(trade.Buy)
 	if m.Units == 0 {
-		k.check(ev.Link == 0 && m.Order == coinop.OrderID{}, "a message over %v came over %d", m.Order, ev.Link)
+		k.check(ev.Link == 0 && m.Order == money.OrderID{}, "a message over %v came over %d", m.Order, ev.Link)
 		k.strays++
 		return
 	}
@@ -88,7 +88,7 @@ func (k *talker) hear(ev step.Recv) {
 	k.got++
 	k.account.got++
 	k.check(m.Units == k.got, "message %d over %d is number %d", m.Units, ev.Link, k.got)
-	if k.over == (coinop.OrderID{}) {
+	if k.over == (money.OrderID{}) {
 		k.over = m.Order
 	}
 	k.check(m.Order == k.over, "messages of two connections come over %d", ev.Link)

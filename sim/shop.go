@@ -7,11 +7,11 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -29,24 +29,24 @@ type shop struct {
 	buyer, seller       *Machine
 	terms               oneway.Terms
 	id                  oneway.ID
-	price               coinop.Amount
+	price               money.Amount
 
 	to, via string // the payment URI of the orders, and the core that pays them
 	// Cores that a world adds to the buyer's and the seller's machine.
 	buys, sells func(m *drive.Machine, db step.Reader) error
 
-	asked     map[coinop.OrderID]coinop.Order
-	receipts  map[coinop.OrderID]string // what each order was answered with
-	goods     map[coinop.OrderID]string
-	delivered map[coinop.OrderID]int // by the device
+	asked     map[money.OrderID]money.Order
+	receipts  map[money.OrderID]string // what each order was answered with
+	goods     map[money.OrderID]string
+	delivered map[money.OrderID]int // by the device
 }
 
 // newShop agrees on a channel and signs its funding; nothing is published.
 func newShop(seed uint64, f Faults) (*shop, *oneway.Payer, error) {
 	s := &shop{
 		World: NewWorld(seed, f), price: 1_250,
-		asked:    map[coinop.OrderID]coinop.Order{},
-		receipts: map[coinop.OrderID]string{}, goods: map[coinop.OrderID]string{}, delivered: map[coinop.OrderID]int{},
+		asked:    map[money.OrderID]money.Order{},
+		receipts: map[money.OrderID]string{}, goods: map[money.OrderID]string{}, delivered: map[money.OrderID]int{},
 	}
 	s.Chain = NewChain(s.World)
 	s.OnDone, s.World.Outlet = s.done, s.outlet
@@ -78,10 +78,10 @@ func (s *shop) open() (*oneway.Payer, error) {
 	coin := wire.OutPoint{Hash: chainhash.Hash{1}}
 	s.Chain.Mint(coin, wire.NewTxOut(minted, tx.P2WPKH(wallet.Public())))
 	p := oneway.Proposal{
-		PayerNode: s.buyerKey.Public(), PayerKey: oneway.FundingKey(s.buyerKey, 0).Public(), Capacity: 1_000_000 * coinop.Sat,
+		PayerNode: s.buyerKey.Public(), PayerKey: oneway.FundingKey(s.buyerKey, 0).Public(), Capacity: 1_000_000 * money.Sat,
 		Expiry: s.Chain.Tip() + 600, FeeRate: tx.MinFeeRate, PayerScript: tx.P2WPKH(wallet.Public()),
 	}
-	policy := oneway.Policy{MinCapacity: oneway.MinCapacity, MaxCapacity: coinop.MaxAmount, MinDepth: 2}
+	policy := oneway.Policy{MinCapacity: oneway.MinCapacity, MaxCapacity: money.MaxAmount, MinDepth: 2}
 	answer, err := oneway.Consider(p, policy, s.sellerKey, s.Chain.Tip())
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (s *shop) trade(orders int) error {
 	s.Chain.Blocks(begin + rough)
 	r := s.Random("load")
 	for i := range orders {
-		order := coinop.Order{To: s.to, Amount: s.price * coinop.Amount(1+r.Uint64N(3)), For: "reading"}
+		order := money.Order{To: s.to, Amount: s.price * money.Amount(1+r.Uint64N(3)), For: "reading"}
 		order.Units = uint64(order.Amount / s.price)
 		binary.BigEndian.PutUint64(order.ID[:], r.Uint64())
 		binary.BigEndian.PutUint64(order.ID[8:], uint64(i))
@@ -183,7 +183,7 @@ func (s *shop) trade(orders int) error {
 	return s.settled()
 }
 
-func (s *shop) ask(order coinop.Order, at step.Time) {
+func (s *shop) ask(order money.Order, at step.Time) {
 	s.Tell(at, s.buyer, spend.Name, spend.Ask{Order: order, Via: s.via, Seller: s.seller.Name})
 }
 
@@ -225,11 +225,11 @@ func (s *shop) done(m *Machine, out step.Outcome) {
 	if m != s.buyer || out.Core != spend.Name {
 		return
 	}
-	if id, ok := coinop.OrderIDFromKey(out.ID); ok {
+	if id, ok := money.OrderIDFromKey(out.ID); ok {
 		switch {
 		case out.Err == nil:
 			s.receipts[id] = "paid"
-		case coinop.KindOf(out.Err) == coinop.Pending:
+		case money.KindOf(out.Err) == money.Pending:
 			s.Fail(fmt.Errorf("order %v ends as %w", id, out.Err))
 		}
 		return
@@ -253,7 +253,7 @@ func (s *shop) books() (spend.Summary, earn.Summary) {
 
 // agree holds one end of a channel against the other and the book beside it:
 // each may promise no more than the other side has promised it.
-func agree(purse, stamped, pending, held, till coinop.Amount) error {
+func agree(purse, stamped, pending, held, till money.Amount) error {
 	switch {
 	case held > stamped+pending:
 		return fmt.Errorf("the payee holds %v, and the payer signed %v", held, stamped+pending)
@@ -267,7 +267,7 @@ func agree(purse, stamped, pending, held, till coinop.Amount) error {
 	return nil
 }
 
-func (s *shop) sortedAsked() (all []coinop.Order) {
+func (s *shop) sortedAsked() (all []money.Order) {
 	for _, order := range s.asked {
 		all = append(all, order)
 	}
@@ -275,7 +275,7 @@ func (s *shop) sortedAsked() (all []coinop.Order) {
 	return all
 }
 
-func (s *shop) total() (sum coinop.Amount) {
+func (s *shop) total() (sum money.Amount) {
 	for _, order := range s.asked {
 		sum += order.Amount
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // Worlds are the stories that can be run by seed.
@@ -67,6 +67,6 @@ func Names() (names []string) {
 	return names
 }
 
-func sortOrders(orders []coinop.Order) {
-	slices.SortFunc(orders, func(a, b coinop.Order) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+func sortOrders(orders []money.Order) {
+	slices.SortFunc(orders, func(a, b money.Order) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 }

@@ -6,8 +6,8 @@ import (
 	"context"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/earn"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -66,7 +66,7 @@ func (t *Till) Summary(ctx context.Context) (s earn.Summary, err error) {
 }
 
 // Order reads one order; one that the till has not heard of is not paid.
-func (t *Till) Order(ctx context.Context, id coinop.OrderID) (o earn.Order, err error) {
+func (t *Till) Order(ctx context.Context, id money.OrderID) (o earn.Order, err error) {
 	err = t.m.Host.Do(ctx, func(m *drive.Machine) { o = m.Core(earn.Name).(*earn.Book).Order(id) })
 	return o, err
 }

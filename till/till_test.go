@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -27,7 +27,7 @@ import (
 	"coinop.dev/world/store/bbolt"
 )
 
-const price = 5 * coinop.Sat
+const price = 5 * money.Sat
 
 // market is a buyer with a purse and a seller with a till, over TCP.
 type market struct {
@@ -148,11 +148,11 @@ func (m *market) ctx() context.Context {
 	return ctx
 }
 
-func (m *market) order(n byte, units uint64) coinop.Order {
-	return coinop.Order{ID: coinop.OrderID{n}, To: m.payTo(), Amount: price * coinop.Amount(units), For: "reading", Units: units}
+func (m *market) order(n byte, units uint64) money.Order {
+	return money.Order{ID: money.OrderID{n}, To: m.payTo(), Amount: price * money.Amount(units), For: "reading", Units: units}
 }
 
-func (m *market) buy(o coinop.Order) string {
+func (m *market) buy(o money.Order) string {
 	m.t.Helper()
 	r, goods, err := m.purse.Buy(m.ctx(), o, m.seller.key.Public())
 	if err != nil {
@@ -212,7 +212,7 @@ func TestPaidTooLittle(t *testing.T) {
 	o := m.order(1, 2)
 	o.Amount--
 	_, _, err := m.purse.Buy(m.ctx(), o, m.seller.key.Public())
-	if !errors.Is(err, coinop.Pending) || !strings.Contains(err.Error(), "paid too little") || asked.Load() != 0 {
+	if !errors.Is(err, money.Pending) || !strings.Contains(err.Error(), "paid too little") || asked.Load() != 0 {
 		t.Errorf("delivered %d times: %v", asked.Load(), err)
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/wallet"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -46,12 +46,12 @@ func main() {
 // code tells whoever runs the program what may be done next, as coinop's exit
 // codes do.
 func code(err error) int {
-	switch coinop.KindOf(err) {
-	case coinop.Refused:
+	switch money.KindOf(err) {
+	case money.Refused:
 		return 6
-	case coinop.Unpaid:
+	case money.Unpaid:
 		return 5
-	case coinop.Invalid:
+	case money.Invalid:
 		return 2
 	}
 	return 1
@@ -80,14 +80,14 @@ func run(ctx context.Context, args []string, out, problems io.Writer) error {
 	f.StringVar(&o.order, "order", "", "name of the payment: paid once under it (default a new one each time)")
 	f.StringVar(&o.patience, "wait", "10m", "how long to wait until it is paid")
 	if err := f.Parse(args); err != nil {
-		return &coinop.Error{Kind: coinop.Invalid, Op: "start", Err: err}
+		return &money.Error{Kind: money.Invalid, Op: "start", Err: err}
 	}
 	if o.gateway == "" {
-		return &coinop.Error{Kind: coinop.Invalid, Op: "start", Err: errors.New("name the gateway: -gateway KEY@HOST:PORT, as its operator shows it")}
+		return &money.Error{Kind: money.Invalid, Op: "start", Err: errors.New("name the gateway: -gateway KEY@HOST:PORT, as its operator shows it")}
 	}
 	wait, err := time.ParseDuration(o.patience)
 	if err != nil {
-		return &coinop.Error{Kind: coinop.Invalid, Op: "start", Err: err}
+		return &money.Error{Kind: money.Invalid, Op: "start", Err: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -102,7 +102,7 @@ func run(ctx context.Context, args []string, out, problems io.Writer) error {
 	case "pay":
 		return d.pay(ctx, o, f.Arg(1), f.Arg(2), out)
 	}
-	return &coinop.Error{Kind: coinop.Invalid, Op: "start", Err: fmt.Errorf("%q is not a command: show and pay are", f.Arg(0))}
+	return &money.Error{Kind: money.Invalid, Op: "start", Err: fmt.Errorf("%q is not a command: show and pay are", f.Arg(0))}
 }
 
 // device is a machine with a signer and its end of a gateway's wallet.
@@ -188,11 +188,11 @@ func (d *device) show(ctx context.Context, out io.Writer) error {
 }
 
 func (d *device) pay(ctx context.Context, o options, to, amount string, out io.Writer) error {
-	a, err := coinop.ParseAmount(amount)
+	a, err := money.ParseAmount(amount)
 	if err != nil {
-		return &coinop.Error{Kind: coinop.Invalid, Op: "pay", Err: fmt.Errorf("write: pay URI AMOUNT: %w", err)}
+		return &money.Error{Kind: money.Invalid, Op: "pay", Err: fmt.Errorf("write: pay URI AMOUNT: %w", err)}
 	}
-	order := coinop.Order{To: to, Amount: a}
+	order := money.Order{To: to, Amount: a}
 	if o.order == "" {
 		rand.Read(order.ID[:])
 	} else {

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/core/wallet"
@@ -105,7 +105,7 @@ func TestPay(t *testing.T) {
 	if first["proof"] != second["proof"] || first["proof"] == nil {
 		t.Errorf("one bill has two proofs:\n%v\n%v", first, second)
 	}
-	if _, err := device("-per-payment", "10000sat", "pay", to, "20000sat"); coinop.KindOf(err) != coinop.Unpaid || code(err) != 5 {
+	if _, err := device("-per-payment", "10000sat", "pay", to, "20000sat"); money.KindOf(err) != money.Unpaid || code(err) != 5 {
 		t.Errorf("more than a payment may be: %v", err)
 	}
 	if _, err := device("fly"); code(err) != 2 {

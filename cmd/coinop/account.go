@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 	"coinop.dev/rail/bitcoinrail"
@@ -159,7 +159,7 @@ func (s *station) askWallet(ctx context.Context, id string, event func(ask strin
 		return nil, err
 	}
 	if !there {
-		return nil, &coinop.Error{Kind: coinop.Refused, Op: "account", Err: errors.New("this machine keeps no wallet; add the rail bitcoin:?keys=0")}
+		return nil, &money.Error{Kind: money.Refused, Op: "account", Err: errors.New("this machine keeps no wallet; add the rail bitcoin:?keys=0")}
 	}
 	return s.machine.Host.Ask(ctx, wallet.Name, id, event(id))
 }
@@ -170,7 +170,7 @@ func (s *station) invite(ctx context.Context, name, tenant, valid string) (v inv
 		return v, invalid("invite", fmt.Errorf("valid=%.20q is not a time of at most %v", valid, maxValid))
 	}
 	if s.addr == "" {
-		return v, &coinop.Error{Kind: coinop.Refused, Op: "invite", Err: errors.New("devices cannot reach this machine: its config has no listen address")}
+		return v, &money.Error{Kind: money.Refused, Op: "invite", Err: errors.New("devices cannot reach this machine: its config has no listen address")}
 	}
 	var raw [codeBytes]byte
 	rand.Read(raw[:])

@@ -14,9 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
 	"coinop.dev/rail/lnrail"
@@ -146,11 +146,11 @@ func (o *channelOrder) parse() (n node.Open, addr string, err error) {
 	if n.Peer, addr, err = engine.Address(o.what); err != nil {
 		return n, "", usage{err}
 	}
-	capacity, err := coinop.ParseAmount(o.capacity)
+	capacity, err := money.ParseAmount(o.capacity)
 	if err != nil {
 		return n, "", usage{fmt.Errorf("--capacity: %w", err)}
 	}
-	if n.Push, err = coinop.ParseAmount(firstOf(o.push, "0sat")); err != nil {
+	if n.Push, err = money.ParseAmount(firstOf(o.push, "0sat")); err != nil {
 		return n, "", usage{fmt.Errorf("--push: %w", err)}
 	}
 	if n.Push > capacity {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 )
 
@@ -59,7 +59,7 @@ func (u *ui) checkConfig(c Config) error {
 		l := c.Limits
 		for _, limit := range []struct {
 			name   string
-			amount coinop.Amount
+			amount money.Amount
 		}{{"order", l.Order}, {"unit price", l.UnitPrice}, {"total " + l.Period.String(), l.Total}, {"payee " + l.Period.String(), l.Payee}} {
 			if limit.amount > 0 {
 				fmt.Fprintf(w, "limit    %v per %s\n", limit.amount, limit.name)
@@ -86,8 +86,8 @@ func (u *ui) checkReceipt(path string) error {
 		return err
 	}
 	// pay prints {"receipt": …}; the bare receipt is as good.
-	var wrapped struct{ Receipt *coinop.Receipt }
-	r := coinop.Receipt{}
+	var wrapped struct{ Receipt *money.Receipt }
+	r := money.Receipt{}
 	if err := json.Unmarshal(raw, &wrapped); err == nil && wrapped.Receipt != nil {
 		r = *wrapped.Receipt
 	} else if err := json.Unmarshal(raw, &r); err != nil {

@@ -14,8 +14,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/trade"
 	"coinop.dev/rail"
@@ -57,18 +57,18 @@ type Config struct {
 	Mine   string   `toml:"mine"`
 	Rails  []string `toml:"rails"`
 	Limits struct {
-		Order     coinop.Amount `toml:"order"`
-		UnitPrice coinop.Amount `toml:"unit_price"`
-		Total     coinop.Amount `toml:"total"`
-		Payee     coinop.Amount `toml:"payee"`
-		Period    spend.Period  `toml:"period"`
-		PerMinute int           `toml:"per_minute"`
+		Order     money.Amount `toml:"order"`
+		UnitPrice money.Amount `toml:"unit_price"`
+		Total     money.Amount `toml:"total"`
+		Payee     money.Amount `toml:"payee"`
+		Period    spend.Period `toml:"period"`
+		PerMinute int          `toml:"per_minute"`
 	} `toml:"limits"`
 	Sell []struct {
-		Item  string        `toml:"item"`
-		Unit  string        `toml:"unit"`
-		Price coinop.Amount `toml:"price"`
-		From  string        `toml:"from"` // which device: sensor, charger
+		Item  string       `toml:"item"`
+		Unit  string       `toml:"unit"`
+		Price money.Amount `toml:"price"`
+		From  string       `toml:"from"` // which device: sensor, charger
 	} `toml:"sell"`
 
 	// AcceptStale starts with a store that may be an old copy. It comes from the

@@ -19,10 +19,10 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/rail/bitcoinrail"
 	"coinop.dev/rail/lnrail"
@@ -43,19 +43,19 @@ type scenario struct {
 // 7.4 kW is 2,055 mWh a second.
 var scenarios = map[string]scenario{
 	"sensor": {
-		trade.Item{Name: "reading", Unit: "readings", Price: 10 * coinop.Sat}, "this computer",
+		trade.Item{Name: "reading", Unit: "readings", Price: 10 * money.Sat}, "this computer",
 		func(float64) uint64 { return 1 }, 50,
 	},
 	"charger": {
-		trade.Item{Name: "energy", Unit: "mWh", Price: 500 * coinop.Msat}, "a simulated meter",
+		trade.Item{Name: "energy", Unit: "mWh", Price: 500 * money.Msat}, "a simulated meter",
 		func(perSecond float64) uint64 { return max(1, uint64(7_400_000/3600/perSecond)) }, 20,
 	},
 }
 
 const (
 	demoFunds    = 10_000_000 // satoshi the faucet gives a machine that pays
-	demoCapacity = 5_000_000 * coinop.Sat
-	demoCredit   = 4000 * coinop.Sat // of the hash-chain rail, between settlements
+	demoCapacity = 5_000_000 * money.Sat
+	demoCredit   = 4000 * money.Sat // of the hash-chain rail, between settlements
 	demoInFlight = 64
 	demoPage     = "127.0.0.1:8402"
 	// demoOpen, demoClose and demoDrain bound the phases around the paying.
@@ -181,13 +181,13 @@ type demo struct {
 	began, ended  time.Time
 	payments      uint64
 	units         uint64
-	paid          coinop.Amount
-	inFlight      coinop.Amount
+	paid          money.Amount
+	inFlight      money.Amount
 	latencies     []float64 // milliseconds, the newest maxLatencies
 	rates         []tick
 	readings      []page.Reading
 	events        []page.Event
-	receipt       coinop.Receipt
+	receipt       money.Receipt
 	closed        *settlement
 }
 
@@ -210,10 +210,10 @@ func (d *demo) newMachine(name string, rails ...string) demoMachine {
 // sells makes a machine the demo's seller.
 func (d *demo) sells(m *demoMachine) {
 	m.config.Sell = append(m.config.Sell, struct {
-		Item  string        `toml:"item"`
-		Unit  string        `toml:"unit"`
-		Price coinop.Amount `toml:"price"`
-		From  string        `toml:"from"`
+		Item  string       `toml:"item"`
+		Unit  string       `toml:"unit"`
+		Price money.Amount `toml:"price"`
+		From  string       `toml:"from"`
 	}{d.item.Name, d.item.Unit, d.item.Price, d.demoOptions.scenario})
 }
 
@@ -480,7 +480,7 @@ func (d *demo) report() error {
 		d.tell(p50)
 	}
 	if !s.conserved {
-		return &coinop.Error{Kind: coinop.Broken, Op: "demo", Err: fmt.Errorf("%v and fees of %d sat do not add up to %d, or the seller did not get the %v it was paid", s.onchain, s.fees, d.money(), d.paid)}
+		return &money.Error{Kind: money.Broken, Op: "demo", Err: fmt.Errorf("%v and fees of %d sat do not add up to %d, or the seller did not get the %v it was paid", s.onchain, s.fees, d.money(), d.paid)}
 	}
 	return nil
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 	"coinop.dev/rail/bitcoinrail"
@@ -32,9 +32,9 @@ const (
 	// custodyFunds, in satoshi, are the meter's: a quarter of an hour of paying.
 	custodyFunds = 1_000_000
 	// What the meter's signer consents to.
-	custodyPerPayment = 2_000 * coinop.Sat
-	custodyPerDay     = custodyFunds * coinop.Sat
-	custodyMaxFee     = 10_000 * coinop.Sat
+	custodyPerPayment = 2_000 * money.Sat
+	custodyPerDay     = custodyFunds * money.Sat
+	custodyMaxFee     = 10_000 * money.Sat
 	// custodyBlock is how often a block comes, and custodyHurry how often once
 	// nothing new is paid.
 	custodyBlock = 3 * time.Second
@@ -378,7 +378,7 @@ func (d *custody) reorg(context.Context) error {
 
 // spent reports whether the meter's money is used up.
 func (d *custody) spent(err error) bool {
-	if !errors.Is(err, coinop.Unpaid) {
+	if !errors.Is(err, money.Unpaid) {
 		return false
 	}
 	d.mu.Lock()

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/purse"
 	"coinop.dev/rail/bitcoinrail"
@@ -98,7 +98,7 @@ func (d *demo) land() {
 func (d *demo) buy(ctx context.Context) error {
 	units := d.scenario.units(d.rate)
 	amount, _ := d.item.Price.Times(units)
-	o := coinop.Order{ID: purse.NewOrderID(), Amount: amount, For: d.item.Name, Units: units}
+	o := money.Order{ID: purse.NewOrderID(), Amount: amount, For: d.item.Name, Units: units}
 	d.mu.Lock()
 	d.inFlight += amount
 	d.mu.Unlock()
@@ -123,7 +123,7 @@ func (d *demo) buy(ctx context.Context) error {
 			if d.spent(err) {
 				return err
 			}
-			if d.demoOptions.rail == bitcoinrail.Scheme && errors.Is(err, coinop.Unpaid) {
+			if d.demoOptions.rail == bitcoinrail.Scheme && errors.Is(err, money.Unpaid) {
 				o.ID = purse.NewOrderID() // the gateway remembers an order that it could not pay
 			}
 		}
@@ -136,7 +136,7 @@ func (d *demo) buy(ctx context.Context) error {
 	}
 }
 
-func (d *demo) bought(o coinop.Order, r coinop.Receipt, goods trade.Goods, took time.Duration) {
+func (d *demo) bought(o money.Order, r money.Receipt, goods trade.Goods, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.payments++

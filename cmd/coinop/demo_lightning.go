@@ -11,12 +11,12 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/rail/lnrail"
 )
@@ -24,17 +24,17 @@ import (
 // What the router asks for a payment. The node's own default, 1 sat, would be a
 // large part of what a reading costs.
 const (
-	relayFeeBase = 100 * coinop.Msat
+	relayFeeBase = 100 * money.Msat
 	relayFeePPM  = 1000
 	// relayRate is how many payments there are in a second unless --rate says
 	// otherwise.
 	relayRate = 100
 	// relayMaxDust bounds what hangs in one channel and is too small for the
 	// chain.
-	relayMaxDust = 5_000 * coinop.Sat
+	relayMaxDust = 5_000 * money.Sat
 	// relayCapacity of each channel is eight minutes of charging: little enough
 	// that one can see it go.
-	relayCapacity = 500_000 * coinop.Sat
+	relayCapacity = 500_000 * money.Sat
 	// relayRouterFunds, in satoshi, are enough for four channels to the charger:
 	// the first, and three after cheating.
 	relayRouterFunds = 2_100_000
@@ -55,9 +55,9 @@ type relay struct {
 	wallets map[string]*demoMachine
 	near    relayChannel // car to router
 	far     relayChannel // router to charger
-	fees    coinop.Amount
-	relayed coinop.Amount // by channels to the charger that are no more
-	dust    coinop.Amount
+	fees    money.Amount
+	relayed money.Amount // by channels to the charger that are no more
+	dust    money.Amount
 	words   string // the router's liquidity
 	early   *wire.MsgTx
 	cheat   *page.Cheat
@@ -245,8 +245,8 @@ func (d *relay) look(ctx context.Context) {
 // at least the fee of each that has arrived. It is called with d.mu held.
 func (d *relay) earned(sum node.Summary) {
 	price, _ := d.item.Price.Times(d.scenario.units(d.rate))
-	d.fees = max(d.fees, coinop.Amount(d.payments)*(relayFeeBase+price*relayFeePPM/1_000_000))
-	in, out := coinop.Amount(0), d.relayed
+	d.fees = max(d.fees, money.Amount(d.payments)*(relayFeeBase+price*relayFeePPM/1_000_000))
+	in, out := money.Amount(0), d.relayed
 	for _, c := range sum.Channels {
 		switch {
 		case c.HTLCs > 0:
@@ -273,7 +273,7 @@ func (d *relay) keyOf(m *demoMachine) keys.Public {
 }
 
 func (d *relay) show(p *page.State) {
-	p.CapacityMsat, p.LeftMsat = uint64(coinop.Amount(d.near.Capacity)*coinop.Sat), uint64(d.near.Local)
+	p.CapacityMsat, p.LeftMsat = uint64(money.Amount(d.near.Capacity)*money.Sat), uint64(d.near.Local)
 	p.AtRiskBuyerMsat = uint64(d.dust)
 	p.Buyer.ChannelMsat, p.Seller.ChannelMsat = uint64(d.near.Local), uint64(d.far.Remote)
 	p.Chain.FundingDepth = min(d.near.Depth, d.far.Depth)
@@ -304,7 +304,7 @@ func (d *relay) show(p *page.State) {
 
 func (c relayChannel) picture() page.Channel {
 	shown := page.Channel{
-		SCID: c.SCID, CapacityMsat: uint64(coinop.Amount(c.Capacity) * coinop.Sat), NearMsat: uint64(c.Local), FarMsat: uint64(c.Remote),
+		SCID: c.SCID, CapacityMsat: uint64(money.Amount(c.Capacity) * money.Sat), NearMsat: uint64(c.Local), FarMsat: uint64(c.Remote),
 		HTLCs: c.HTLCs, Usable: c.Usable, Depth: c.Depth,
 	}
 	if c.Capacity > 0 {
@@ -336,7 +336,7 @@ func (d *relay) reorg(context.Context) error {
 // spent reports whether the channels are used up. An order that finds no way
 // may find one later: when a machine or a link is back.
 func (d *relay) spent(err error) bool {
-	if !errors.Is(err, coinop.Unpaid) {
+	if !errors.Is(err, money.Unpaid) {
 		return false
 	}
 	d.mu.Lock()

@@ -11,10 +11,10 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 )
 
@@ -23,8 +23,8 @@ import (
 type pair struct {
 	*demo
 	channel    oneway.Terms
-	left       coinop.Amount // as the two channel ends say
-	sellerRisk coinop.Amount
+	left       money.Amount // as the two channel ends say
+	sellerRisk money.Amount
 	depth      int32
 }
 

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/cmd/coinop/page"
+	"coinop.dev/core/money"
 )
 
 // watch keeps the page and the terminal up to date, and lets a block come now
@@ -99,12 +99,12 @@ func (d *demo) line(p page.State) {
 	}
 	if c := p.Custody; c != nil {
 		d.u.live(fmt.Sprintf("%s  %d %s · paid %v · %d transactions, fees %d sat · %d consents, %d kinds of lies refused · %s %d sat, %s %d sat", p.Phase, p.Delivered, p.Unit,
-			coinop.Amount(p.PaidMsat), c.Mined, c.FeesSat, c.Consents, len(c.Refusals), p.Buyer.Name, p.Buyer.OnchainSat, p.Seller.Name, p.Seller.OnchainSat))
+			money.Amount(p.PaidMsat), c.Mined, c.FeesSat, c.Consents, len(c.Refusals), p.Buyer.Name, p.Buyer.OnchainSat, p.Seller.Name, p.Seller.OnchainSat))
 		return
 	}
 	d.u.live(fmt.Sprintf("%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms · %s %d sat + %v in the channel · %s %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,
-		coinop.Amount(p.PaidMsat), coinop.Amount(p.AtRiskBuyerMsat), coinop.Amount(p.AtRiskSellerMsat), p.P50Ms,
-		p.Buyer.Name, p.Buyer.OnchainSat, coinop.Amount(p.Buyer.ChannelMsat), p.Seller.Name, coinop.Amount(p.Seller.ChannelMsat)))
+		money.Amount(p.PaidMsat), money.Amount(p.AtRiskBuyerMsat), money.Amount(p.AtRiskSellerMsat), p.P50Ms,
+		p.Buyer.Name, p.Buyer.OnchainSat, money.Amount(p.Buyer.ChannelMsat), p.Seller.Name, money.Amount(p.Seller.ChannelMsat)))
 }
 
 // servePage serves the page, and opens a browser on it unless told not to.

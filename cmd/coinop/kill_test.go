@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/money"
 	"coinop.dev/world/chain/regtest"
 )
 
@@ -203,7 +203,7 @@ func (s *slaughter) strike() {
 
 // reckon closes the channel and compares everybody's sums.
 func (s *slaughter) reckon() {
-	want := coinop.Amount(s.rows*slaughterOrders*slaughterSats) * coinop.Sat
+	want := money.Amount(s.rows*slaughterOrders*slaughterSats) * money.Sat
 	var status struct {
 		Till struct {
 			Orders uint64 `json:"orders"`
@@ -218,8 +218,8 @@ func (s *slaughter) reckon() {
 	if err := json.NewDecoder(res.Body).Decode(&status); err != nil {
 		s.t.Fatal(err)
 	}
-	if status.Till.Orders != s.rows*slaughterOrders || coinop.Amount(status.Till.Earned) != want {
-		s.t.Errorf("%d orders were paid, %v in all; the till has %d, %v", s.rows*slaughterOrders, want, status.Till.Orders, coinop.Amount(status.Till.Earned))
+	if status.Till.Orders != s.rows*slaughterOrders || money.Amount(status.Till.Earned) != want {
+		s.t.Errorf("%d orders were paid, %v in all; the till has %d, %v", s.rows*slaughterOrders, want, status.Till.Orders, money.Amount(status.Till.Earned))
 	}
 	s.rows-- // the last row once more: it is known, and pays nothing
 	s.startBuyer("--close")

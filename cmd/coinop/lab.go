@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/lab"
 )
 
@@ -68,7 +68,7 @@ func labFlags(c *cobra.Command, o *lab.Options) {
 			return err
 		}
 		o.Command = []string{self, "lab", "end"}
-		if o.Amount, err = coinop.ParseAmount(amount); err != nil {
+		if o.Amount, err = money.ParseAmount(amount); err != nil {
 			return usage{err}
 		}
 		return nil

@@ -19,10 +19,10 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 	"coinop.dev/engine"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
@@ -129,13 +129,13 @@ func (u *ui) pay(ctx context.Context, config Config, p payment) error {
 
 // parse reads the payment URI and the flags into an order, and says which rails
 // to open: the config's, and the one that the URI names.
-func (p *payment) parse(config Config) (o coinop.Order, rails []string, err error) {
+func (p *payment) parse(config Config) (o money.Order, rails []string, err error) {
 	uri, err := rail.Default.Parse(p.to)
 	if err != nil {
 		return o, nil, usage{err}
 	}
 	query := uri.Query()
-	o = coinop.Order{To: rail.Payee(p.to), For: p.item, ID: purse.NewOrderID()}
+	o = money.Order{To: rail.Payee(p.to), For: p.item, ID: purse.NewOrderID()}
 	due, err := invoiceDue(uri)
 	if err != nil {
 		return o, nil, usage{err}
@@ -151,7 +151,7 @@ func (p *payment) parse(config Config) (o coinop.Order, rails []string, err erro
 	}
 	switch {
 	case amount != "":
-		if o.Amount, err = coinop.ParseAmount(amount); err != nil {
+		if o.Amount, err = money.ParseAmount(amount); err != nil {
 			return o, nil, usage{err}
 		}
 	case due > 0:
@@ -183,7 +183,7 @@ func (p *payment) parse(config Config) (o coinop.Order, rails []string, err erro
 }
 
 // invoiceDue is the amount of the invoice in a payment URI, if it has one.
-func invoiceDue(uri *url.URL) (coinop.Amount, error) {
+func invoiceDue(uri *url.URL) (money.Amount, error) {
 	if uri.Opaque == "" {
 		return 0, nil
 	}
@@ -201,7 +201,7 @@ func firstOf(texts ...string) string {
 }
 
 // price asks the seller what the item costs.
-func (p *payment) price(ctx context.Context, s *station, o coinop.Order) (coinop.Order, error) {
+func (p *payment) price(ctx context.Context, s *station, o money.Order) (money.Order, error) {
 	_, rest, _ := strings.Cut(o.To, "://")
 	seller, _, err := engine.Address(rest)
 	if err != nil {
@@ -252,12 +252,12 @@ func (s *station) synced(ctx context.Context) error {
 
 // payAll pays order after order. The n-th has the first one's ID plus n, so a
 // row that was interrupted can be paid again from its beginning.
-func (u *ui) payAll(ctx context.Context, s *station, p payment, first coinop.Order) error {
+func (u *ui) payAll(ctx context.Context, s *station, p payment, first money.Order) error {
 	var mu sync.Mutex
 	var failed error
 	bar := newBar(u, "payments", p.count)
 	defer bar.end()
-	next, done, paid := uint64(0), uint64(0), coinop.Amount(0)
+	next, done, paid := uint64(0), uint64(0), money.Amount(0)
 	begin := time.Now()
 	var workers sync.WaitGroup
 	for range min(uint64(p.parallel), p.count) {
@@ -301,13 +301,13 @@ func (u *ui) payAll(ctx context.Context, s *station, p payment, first coinop.Ord
 	return failed
 }
 
-func nth(o coinop.Order, n uint64) coinop.Order {
+func nth(o money.Order, n uint64) money.Order {
 	low := binary.BigEndian.Uint64(o.ID[8:])
 	binary.BigEndian.PutUint64(o.ID[8:], low+n)
 	return o
 }
 
-func (p *payment) one(ctx context.Context, s *station, o coinop.Order) (map[string]any, error) {
+func (p *payment) one(ctx context.Context, s *station, o money.Order) (map[string]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	if p.item == "" {
@@ -373,7 +373,7 @@ func chargeCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := coinop.ParseAmount(amount); err != nil {
+			if _, err := money.ParseAmount(amount); err != nil {
 				return usage{err}
 			}
 			return u.charge(cmd.Context(), config, amount, what, wait)
@@ -392,9 +392,9 @@ func (u *ui) charge(ctx context.Context, config Config, amount, what string, wai
 	}
 	base := "http://" + config.HTTP + "/v1"
 	var bill struct {
-		Order  coinop.OrderID `json:"order"`
-		Amount uint64         `json:"amount_msat"`
-		Pay    []string       `json:"pay"`
+		Order  money.OrderID `json:"order"`
+		Amount uint64        `json:"amount_msat"`
+		Pay    []string      `json:"pay"`
 	}
 	if err := call(ctx, "POST", base+"/bills?"+url.Values{"amount": {amount}, "for": {what}}.Encode(), &bill); err != nil {
 		return err

@@ -15,8 +15,8 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/money"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
 )
@@ -177,12 +177,12 @@ func answer(w http.ResponseWriter, v any, err error) {
 	status := http.StatusOK
 	w.Header().Set("Cache-Control", "no-store")
 	if err != nil {
-		status = map[coinop.Kind]int{coinop.Invalid: http.StatusBadRequest, coinop.Refused: http.StatusForbidden, coinop.Unpaid: http.StatusPaymentRequired}[coinop.KindOf(err)]
+		status = map[money.Kind]int{money.Invalid: http.StatusBadRequest, money.Refused: http.StatusForbidden, money.Unpaid: http.StatusPaymentRequired}[money.KindOf(err)]
 		if status == 0 {
 			status = http.StatusInternalServerError
 		}
 		w.Header().Set("Content-Type", "application/problem+json")
-		v = map[string]any{"type": "about:blank", "title": coinop.KindOf(err).Error(), "status": status, "detail": err.Error()}
+		v = map[string]any{"type": "about:blank", "title": money.KindOf(err).Error(), "status": status, "detail": err.Error()}
 	} else {
 		w.Header().Set("Content-Type", "application/json")
 	}
@@ -191,7 +191,7 @@ func answer(w http.ResponseWriter, v any, err error) {
 }
 
 func invalid(op string, err error) error {
-	return &coinop.Error{Kind: coinop.Invalid, Op: op, Err: err}
+	return &money.Error{Kind: money.Invalid, Op: op, Err: err}
 }
 
 func (s *station) apiStatus(w http.ResponseWriter, r *http.Request) {
@@ -247,12 +247,12 @@ type summarizer interface {
 }
 
 func (s *station) apiBill(w http.ResponseWriter, r *http.Request) {
-	amount, err := coinop.ParseAmount(r.FormValue("amount"))
+	amount, err := money.ParseAmount(r.FormValue("amount"))
 	if err != nil {
 		answer(w, nil, invalid("bill", err))
 		return
 	}
-	bill := coinop.Bill{ID: purse.NewOrderID(), Amount: amount, For: r.FormValue("for")}
+	bill := money.Bill{ID: purse.NewOrderID(), Amount: amount, For: r.FormValue("for")}
 	uris := []string{}
 	for _, held := range s.rails {
 		if b, ok := rail.As[rail.Biller](held); ok {
@@ -265,20 +265,20 @@ func (s *station) apiBill(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(uris) == 0 {
-		answer(w, nil, &coinop.Error{Kind: coinop.Refused, Op: "bill", Err: errors.New("this machine has no rail to be paid on")})
+		answer(w, nil, &money.Error{Kind: money.Refused, Op: "bill", Err: errors.New("this machine has no rail to be paid on")})
 		return
 	}
 	answer(w, map[string]any{"order": bill.ID, "amount_msat": uint64(amount), "pay": uris}, nil)
 }
 
 func (s *station) apiOrder(w http.ResponseWriter, r *http.Request) {
-	var id coinop.OrderID
+	var id money.OrderID
 	if err := id.UnmarshalText([]byte(r.PathValue("id"))); err != nil {
 		answer(w, nil, invalid("order", err))
 		return
 	}
 	if s.till == nil {
-		answer(w, nil, &coinop.Error{Kind: coinop.Refused, Op: "order", Err: errors.New("this machine has no till")})
+		answer(w, nil, &money.Error{Kind: money.Refused, Op: "order", Err: errors.New("this machine has no till")})
 		return
 	}
 	o, err := s.till.Order(r.Context(), id)
@@ -300,7 +300,7 @@ func (s *station) apiClose(w http.ResponseWriter, r *http.Request) {
 func (s *station) miner(w http.ResponseWriter) minerChain {
 	m, ok := s.chain.(minerChain)
 	if !ok {
-		answer(w, nil, &coinop.Error{Kind: coinop.Refused, Op: "chain", Err: errors.New("only a regtest: chain mines and gives money away")})
+		answer(w, nil, &money.Error{Kind: money.Refused, Op: "chain", Err: errors.New("only a regtest: chain mines and gives money away")})
 		return nil
 	}
 	return m

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 )
 
@@ -110,7 +110,7 @@ func (e exit) Unwrap() error { return e.error }
 func exitCode(err error) int {
 	var u usage
 	var e exit
-	var known *coinop.Error
+	var known *money.Error
 	switch {
 	case errors.As(err, &u):
 		return exitUsage
@@ -118,11 +118,11 @@ func exitCode(err error) int {
 		return e.code
 	case errors.As(err, &known):
 		switch known.Kind {
-		case coinop.Refused:
+		case money.Refused:
 			return exitRefused
-		case coinop.Pending:
+		case money.Pending:
 			return exitUnknown
-		case coinop.Invalid:
+		case money.Invalid:
 			return exitUsage
 		}
 	}
@@ -144,7 +144,7 @@ func hint(err error, code int) string {
 
 func errorObject(err error, code int) map[string]any {
 	o := map[string]any{"error": err.Error(), "exit": code}
-	var known *coinop.Error
+	var known *money.Error
 	if errors.As(err, &known) {
 		o["kind"] = known.Kind.Error()
 	}

@@ -14,9 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/payuri"
+	"coinop.dev/core/money"
 	"coinop.dev/core/wallet"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
@@ -163,7 +163,7 @@ func walletReceiveCommand(u *ui, read configReader) *cobra.Command {
 			}
 			ask := payuri.URI{Label: label}
 			if amount != "" {
-				if ask.Amount, err = coinop.ParseAmount(amount); err != nil {
+				if ask.Amount, err = money.ParseAmount(amount); err != nil {
 					return usage{err}
 				}
 			}
@@ -453,7 +453,7 @@ func (u *ui) history(ctx context.Context, c Config, timeout time.Duration) error
 	return u.show(map[string]any{"account": s.account, "history": entries}, func(w io.Writer) {
 		for _, e := range entries {
 			order := ""
-			if e.Order != (coinop.OrderID{}) {
+			if e.Order != (money.OrderID{}) {
 				order = "order " + e.Order.String()
 			}
 			txid, _, _ := strings.Cut(e.Point, ":")

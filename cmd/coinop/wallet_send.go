@@ -15,10 +15,10 @@ import (
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/spf13/cobra"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/payuri"
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/money"
 	"coinop.dev/core/wallet"
 	"coinop.dev/purse"
 	"coinop.dev/world/chain"
@@ -73,7 +73,7 @@ func walletSendCommand(u *ui, read configReader) *cobra.Command {
 
 // parse reads the arguments. The order names a bare address: what else a URI offers
 // is for other rails.
-func (p *payout) parse() (o coinop.Order, err error) {
+func (p *payout) parse() (o money.Order, err error) {
 	text := p.to
 	if !strings.Contains(text, ":") {
 		text = walletScheme + ":" + text
@@ -85,9 +85,9 @@ func (p *payout) parse() (o coinop.Order, err error) {
 	if err != nil {
 		return o, usage{err}
 	}
-	o = coinop.Order{ID: to.Order, To: walletScheme + ":" + to.Address, Amount: to.Amount}
+	o = money.Order{ID: to.Order, To: walletScheme + ":" + to.Address, Amount: to.Amount}
 	if p.amount != "" {
-		if o.Amount, err = coinop.ParseAmount(p.amount); err != nil {
+		if o.Amount, err = money.ParseAmount(p.amount); err != nil {
 			return o, usage{err}
 		}
 	}
@@ -96,7 +96,7 @@ func (p *payout) parse() (o coinop.Order, err error) {
 		if err := o.ID.UnmarshalText([]byte(p.order)); err != nil {
 			return o, usage{err}
 		}
-	case o.ID == coinop.OrderID{}:
+	case o.ID == money.OrderID{}:
 		o.ID = purse.NewOrderID()
 	}
 	switch {
@@ -104,7 +104,7 @@ func (p *payout) parse() (o coinop.Order, err error) {
 		return o, usage{errors.New("how much? write an amount such as 20000sat behind the address")}
 	case to.Amount > 0 && o.Amount < to.Amount:
 		return o, usage{fmt.Errorf("the URI asks for %v, which is more than %v", to.Amount, o.Amount)}
-	case o.Amount%coinop.Sat != 0:
+	case o.Amount%money.Sat != 0:
 		return o, usage{fmt.Errorf("%v is not whole satoshi, and the chain knows no fractions", o.Amount)}
 	case p.wait < 0 || p.wait > maxWait:
 		return o, usage{fmt.Errorf("--wait is 0 to %d", maxWait)}
@@ -146,17 +146,17 @@ func (p *payout) settings(c Config) (url.Values, error) {
 
 // A sending is what send prints.
 type sending struct {
-	Order         coinop.OrderID  `json:"order"`
-	To            string          `json:"to"`
-	Amount        uint64          `json:"amount_msat"`
-	TxID          string          `json:"txid"`
-	Fee           int64           `json:"fee_sat,omitempty"`
-	Confirmations int32           `json:"confirmations"`
-	Receipt       *coinop.Receipt `json:"receipt,omitempty"`
+	Order         money.OrderID  `json:"order"`
+	To            string         `json:"to"`
+	Amount        uint64         `json:"amount_msat"`
+	TxID          string         `json:"txid"`
+	Fee           int64          `json:"fee_sat,omitempty"`
+	Confirmations int32          `json:"confirmations"`
+	Receipt       *money.Receipt `json:"receipt,omitempty"`
 }
 
 func (v sending) text(w io.Writer) {
-	fmt.Fprintf(w, "%s\n%d sat to %s, order %v, %d confirmations\n", v.TxID, v.Amount/uint64(coinop.Sat), v.To, v.Order, v.Confirmations)
+	fmt.Fprintf(w, "%s\n%d sat to %s, order %v, %d confirmations\n", v.TxID, v.Amount/uint64(money.Sat), v.To, v.Order, v.Confirmations)
 }
 
 func (u *ui) send(ctx context.Context, c Config, p payout) error {
@@ -208,9 +208,9 @@ func (s *session) rules() (*chaincfg.Params, error) {
 
 // check reports whether the wallet has the order, and refuses another payment under
 // its ID.
-func (s *session) check(ctx context.Context, o coinop.Order) (known bool, err error) {
+func (s *session) check(ctx context.Context, o money.Order) (known bool, err error) {
 	invalid := func(format string, args ...any) (bool, error) {
-		return known, &coinop.Error{Kind: coinop.Invalid, Op: "send", Err: fmt.Errorf(format, args...)}
+		return known, &money.Error{Kind: money.Invalid, Op: "send", Err: fmt.Errorf(format, args...)}
 	}
 	have, known, err := s.payment(ctx, o.ID)
 	if err != nil {
@@ -230,7 +230,7 @@ func (s *session) check(ctx context.Context, o coinop.Order) (known bool, err er
 	return known, nil
 }
 
-func (s *session) payment(ctx context.Context, id coinop.OrderID) (p wallet.Payment, known bool, err error) {
+func (s *session) payment(ctx context.Context, id money.OrderID) (p wallet.Payment, known bool, err error) {
 	err = s.look(ctx, func(w *wallet.Wallet) { p, known = w.Payment(id) })
 	return p, known, err
 }
@@ -242,7 +242,7 @@ const (
 )
 
 // confirm shows what would be paid and asks.
-func (s *session) confirm(p payout, o coinop.Order, v wallet.View) error {
+func (s *session) confirm(p payout, o money.Order, v wallet.View) error {
 	rate := p.feeRate()
 	fmt.Fprintf(s.u.err, "pay      %v to %s\nfee      %d sat if one coin is enough, at most %d sat (%v sat/vB), more only if it has to be bumped\nbalance  %d sat, %d sat on their way\n",
 		o.Amount, strings.TrimPrefix(o.To, walletScheme+":"), rate.For(vsizeFixed+vsizeInput), rate.For(vsizeFixed+wallet.MaxInputs*vsizeInput), p.rate, v.Confirmed, v.Waiting)
@@ -258,9 +258,9 @@ func (s *session) confirm(p payout, o coinop.Order, v wallet.View) error {
 }
 
 // deliver pays, and waits as long as it was asked to.
-func (s *session) deliver(ctx context.Context, p payout, o coinop.Order) (v sending, err error) {
+func (s *session) deliver(ctx context.Context, p payout, o money.Order) (v sending, err error) {
 	type result struct {
-		coinop.Receipt
+		money.Receipt
 		error
 	}
 	v = sending{Order: o.ID, To: o.To, Amount: uint64(o.Amount)}
@@ -310,6 +310,6 @@ func (s *session) depth(ctx context.Context, p wallet.Payment) (int32, error) {
 	return max(tip-p.Height+1, 0), err
 }
 
-func pending(o coinop.Order, err error) error {
-	return &coinop.Error{Kind: coinop.Pending, Op: "send order " + o.ID.String(), Err: err}
+func pending(o money.Order, err error) error {
+	return &money.Error{Kind: money.Pending, Op: "send order " + o.ID.String(), Err: err}
 }

@@ -15,9 +15,9 @@ import (
 
 	"rsc.io/qr"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/mnemonic"
 	"coinop.dev/core/bitcoin/payuri"
+	"coinop.dev/core/money"
 	"coinop.dev/core/wallet"
 	"coinop.dev/purse"
 	"coinop.dev/world/chain/regtest"
@@ -219,7 +219,7 @@ func TestRestoreFindsWhatIsFarAhead(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		order := coinop.Order{ID: purse.NewOrderID(), To: "bitcoin:" + elsewhere, Amount: 15_000 * coinop.Sat}
+		order := money.Order{ID: purse.NewOrderID(), To: "bitcoin:" + elsewhere, Amount: 15_000 * money.Sat}
 		paid := make(chan error, 1)
 		go func() {
 			_, err := s.rail.Pay(t.Context(), order)

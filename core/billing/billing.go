@@ -12,9 +12,9 @@ import (
 	"encoding/binary"
 	"errors"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // Limits in bytes, per message.
@@ -46,20 +46,20 @@ type Message interface {
 // Ask asks for the invoice of an order. Asked again, the payee answers the
 // same while it can be paid; with another amount it takes the first one back.
 type Ask struct {
-	Order  coinop.OrderID
-	Amount coinop.Amount
+	Order  money.OrderID
+	Amount money.Amount
 }
 
 // Bill answers Ask.
 type Bill struct {
-	Order   coinop.OrderID
+	Order   money.OrderID
 	Invoice string         // BOLT 11, of exactly the amount
 	Word    keys.Signature // Sign over the invoice's hash
 }
 
 // Refuse answers Ask when there will be no invoice.
 type Refuse struct {
-	Order coinop.OrderID
+	Order money.OrderID
 	Why   string
 }
 
@@ -67,7 +67,7 @@ func (Ask) Core() string    { return "" }
 func (Bill) Core() string   { return "" }
 func (Refuse) Core() string { return "" }
 
-func head(b []byte, typ uint16, id coinop.OrderID) []byte {
+func head(b []byte, typ uint16, id money.OrderID) []byte {
 	return append(binary.BigEndian.AppendUint16(b, typ), id[:]...)
 }
 
@@ -88,7 +88,7 @@ func (m Refuse) Append(b []byte) []byte {
 func Decode(b []byte) (Message, error) {
 	r := codec.NewReader(b)
 	typ := r.U16()
-	var id coinop.OrderID
+	var id money.OrderID
 	r.Fill(id[:])
 	var m Message
 	switch typ {
@@ -111,16 +111,16 @@ func Decode(b []byte) (Message, error) {
 
 // Sign gives the payee's word: whoever shows what hashes to hash has paid the
 // order.
-func Sign(payee keys.Secret, order coinop.OrderID, a coinop.Amount, hash [32]byte) keys.Signature {
+func Sign(payee keys.Secret, order money.OrderID, a money.Amount, hash [32]byte) keys.Signature {
 	return payee.Sign(digest(order, a, hash))
 }
 
 // Verify checks a payee's word.
-func Verify(payee keys.Public, order coinop.OrderID, a coinop.Amount, hash [32]byte, word keys.Signature) bool {
+func Verify(payee keys.Public, order money.OrderID, a money.Amount, hash [32]byte, word keys.Signature) bool {
 	return payee.Verify(digest(order, a, hash), word)
 }
 
-func digest(order coinop.OrderID, a coinop.Amount, hash [32]byte) [32]byte {
+func digest(order money.OrderID, a money.Amount, hash [32]byte) [32]byte {
 	return keys.Digest("coinop/bill", order[:], binary.BigEndian.AppendUint64(nil, uint64(a)), hash[:])
 }
 
@@ -146,7 +146,7 @@ func ReadProof(b []byte) (p Proof, err error) {
 var ErrProof = errors.New("the payee has not said that this preimage pays this order")
 
 // Verify checks that the payee says the order is paid.
-func (p Proof) Verify(payee keys.Public, order coinop.OrderID, a coinop.Amount) error {
+func (p Proof) Verify(payee keys.Public, order money.OrderID, a money.Amount) error {
 	if !Verify(payee, order, a, sha256.Sum256(p.Preimage[:]), p.Word) {
 		return ErrProof
 	}

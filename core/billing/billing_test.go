@@ -6,15 +6,15 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 var samples = []billing.Message{
-	billing.Ask{Order: coinop.OrderID{1}, Amount: 7 * coinop.Sat},
-	billing.Bill{Order: coinop.OrderID{2}, Invoice: "lnbc1", Word: keys.Signature{3}},
-	billing.Refuse{Order: coinop.OrderID{4}, Why: "closed"},
+	billing.Ask{Order: money.OrderID{1}, Amount: 7 * money.Sat},
+	billing.Bill{Order: money.OrderID{2}, Invoice: "lnbc1", Word: keys.Signature{3}},
+	billing.Refuse{Order: money.OrderID{4}, Why: "closed"},
 }
 
 func TestMessagesComeBack(t *testing.T) {
@@ -47,7 +47,7 @@ func TestProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	order, amount, preimage := coinop.OrderID{1}, 5*coinop.Sat, [32]byte{9}
+	order, amount, preimage := money.OrderID{1}, 5*money.Sat, [32]byte{9}
 	word := billing.Sign(payee, order, amount, sha256.Sum256(preimage[:]))
 	p, err := billing.ReadProof(billing.Proof{Preimage: preimage, Word: word}.Append(nil))
 	if err != nil || p.Verify(payee.Public(), order, amount) != nil {
@@ -55,7 +55,7 @@ func TestProof(t *testing.T) {
 	}
 	other, _ := keys.NewSecret(bytes.NewReader(bytes.Repeat([]byte("other"), 8)))
 	for what, err := range map[string]error{
-		"another order":  p.Verify(payee.Public(), coinop.OrderID{2}, amount),
+		"another order":  p.Verify(payee.Public(), money.OrderID{2}, amount),
 		"another amount": p.Verify(payee.Public(), order, amount+1),
 		"another payee":  p.Verify(other.Public(), order, amount),
 	} {

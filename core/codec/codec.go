@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"math"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // ErrShort means the input ended in the middle of a field.
@@ -125,10 +125,10 @@ func (r *Reader) Uint(limit uint64, what string) uint64 {
 func (r *Reader) Height() int32 { return int32(r.Int(math.MaxInt32, "block height")) }
 
 // Amount reads an amount of msat.
-func (r *Reader) Amount() coinop.Amount {
-	v := coinop.Amount(r.Uvarint())
-	if v > coinop.MaxAmount {
-		r.Fail(fmt.Errorf("amount is %d msat; the limit is %d", uint64(v), uint64(coinop.MaxAmount)))
+func (r *Reader) Amount() money.Amount {
+	v := money.Amount(r.Uvarint())
+	if v > money.MaxAmount {
+		r.Fail(fmt.Errorf("amount is %d msat; the limit is %d", uint64(v), uint64(money.MaxAmount)))
 		return 0
 	}
 	return v

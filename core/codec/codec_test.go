@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 )
 
 func TestFieldsComeBack(t *testing.T) {
@@ -20,7 +20,7 @@ func TestFieldsComeBack(t *testing.T) {
 	for _, n := range []uint64{0, 127, 128, math.MaxUint64} {
 		b = codec.AppendUint(b, n)
 	}
-	b = codec.AppendUint(b, coinop.MaxAmount)
+	b = codec.AppendUint(b, money.MaxAmount)
 	b = codec.AppendUint(b, int32(math.MaxInt32))
 	b = codec.AppendBytes(b, "")
 	b = codec.AppendBytes(b, "reading")
@@ -31,7 +31,7 @@ func TestFieldsComeBack(t *testing.T) {
 	var filled [3]byte
 	same := r.U8() == 0xab && r.U16() == 0x1234 && r.U32() == 0xdeadbeef && r.U64() == 1<<63 &&
 		r.Uvarint() == 0 && r.Uvarint() == 127 && r.Int(128, "n") == 128 && r.Uvarint() == math.MaxUint64 &&
-		r.Amount() == coinop.MaxAmount && r.Height() == math.MaxInt32 &&
+		r.Amount() == money.MaxAmount && r.Height() == math.MaxInt32 &&
 		r.String(0, "empty") == "" && r.String(7, "item") == "reading" && bytes.Equal(r.Bytes(2, "two"), []byte{1, 2})
 	r.Fill(filled[:])
 	if err := r.Close(); err != nil || !same || filled != [3]byte{9, 9, 9} {
@@ -52,7 +52,7 @@ func TestFailures(t *testing.T) {
 		"long form":       {[]byte{0x80, 0x00}, func(r *codec.Reader) { r.Uvarint() }, "shortest form"},
 		"66 bits":         {bytes.Repeat([]byte{0xff}, 11), func(r *codec.Reader) { r.Uvarint() }, "cut short"},
 		"limit":           {[]byte{9}, func(r *codec.Reader) { r.Int(8, "number of pumps") }, "number of pumps is 9; the limit is 8"},
-		"too much money":  {codec.AppendUint(nil, coinop.MaxAmount+1), func(r *codec.Reader) { r.Amount() }, "the limit is"},
+		"too much money":  {codec.AppendUint(nil, money.MaxAmount+1), func(r *codec.Reader) { r.Amount() }, "the limit is"},
 		"height":          {codec.AppendUint(nil, uint64(1)<<31), func(r *codec.Reader) { r.Height() }, "block height"},
 		"text of a giant": {codec.AppendUint(nil, uint64(1)<<60), func(r *codec.Reader) { _ = r.String(10, "name") }, "name length"},
 		"promised bytes":  {[]byte{200, 1}, func(r *codec.Reader) { r.Bytes(1000, "goods") }, "cut short"},

@@ -9,9 +9,9 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -65,7 +65,7 @@ var lies = []struct {
 		d.tx().TxOut[0].PkScript, d.Orders[0].Script = shop("thief"), shop("thief")
 	}},
 	{"order of another amount than the device asked for", consent.ReasonOrder, func(g *gateway, d *draft) {
-		g.tell(consent.Expect{Order: d.Orders[0].ID, Script: shop("shop"), Amount: 40_000 * coinop.Sat})
+		g.tell(consent.Expect{Order: d.Orders[0].ID, Script: shop("shop"), Amount: 40_000 * money.Sat})
 	}},
 	{"order's output pays less", consent.ReasonOrder, func(_ *gateway, d *draft) { d.tx().TxOut[0].Value -= 10_000 }},
 	{"order's output that is not there", consent.ReasonOrder, func(_ *gateway, d *draft) { d.Orders[0].Output = 9 }},
@@ -199,7 +199,7 @@ var lies = []struct {
 	{"fee rate above its cap", consent.ReasonFeeRate, func(_ *gateway, d *draft) { d.tx().TxOut[1].Value -= 1_900 }},
 	{"payment above its cap", consent.ReasonPerPayment, func(_ *gateway, d *draft) {
 		d.tx().TxOut[0].Value, d.tx().TxOut[1].Value = 60_001, 38_999
-		d.Orders[0].Amount = 60_001 * coinop.Sat
+		d.Orders[0].Amount = 60_001 * money.Sat
 	}},
 	{"day above its cap", consent.ReasonPerDay, func(g *gateway, d *draft) {
 		for _, id := range []string{"one", "two"} {
@@ -364,7 +364,7 @@ func FuzzProposal(f *testing.F) {
 	g := newGateway(f, policy)
 	for account := range g.config.Accounts {
 		c, other := g.fund(account, uint32(account), 100_000), g.foreign(7_000)
-		order := consent.Expect{Order: orderID("o"), Script: shop("shop"), Amount: 50_000 * coinop.Sat}
+		order := consent.Expect{Order: orderID("o"), Script: shop("shop"), Amount: 50_000 * money.Sat}
 		g.tell(order)
 		f.Add(honest(g, "one", c).done(f).Append(nil))
 		joint := g.draft("joint", c, other).pay("o", shop("shop"), 50_000).change(g.script(account, 1, 0), 49_500)
@@ -386,7 +386,7 @@ func FuzzProposal(f *testing.F) {
 		fx := s.Step(step.Input{At: g.now, Events: []any{step.Recv{From: peer, Msg: m}}})
 		for _, o := range fx.Done {
 			given := o.Value.(consent.Given)
-			var paid coinop.Amount
+			var paid money.Amount
 			for _, order := range given.Orders {
 				paid += order.Amount
 			}

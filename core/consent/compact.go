@@ -11,11 +11,11 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/veraison/go-cose"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 )
 
 // The compact form of a proposal. Both ends know the accounts' descriptors, so a
@@ -96,7 +96,7 @@ func (m *Proposal) Compact(accounts []descriptor.Descriptor, by cose.Signer) ([]
 	}
 	for i := range m.Orders {
 		o := &m.Orders[i]
-		if o.Output >= uint32(len(t.TxOut)) || !bytes.Equal(t.TxOut[o.Output].PkScript, o.Script) || coinop.Amount(t.TxOut[o.Output].Value)*coinop.Sat != o.Amount {
+		if o.Output >= uint32(len(t.TxOut)) || !bytes.Equal(t.TxOut[o.Output].PkScript, o.Script) || money.Amount(t.TxOut[o.Output].Value)*money.Sat != o.Amount {
 			return nil, fmt.Errorf("order %v is not what output %d pays", o.ID, o.Output)
 		}
 		c.Orders = append(c.Orders, compactOrder{o.ID[:], o.Output, o.Index})
@@ -211,15 +211,15 @@ func expand(payload []byte, accounts []descriptor.Descriptor) (m Proposal, err e
 	}
 	for i := range c.Orders {
 		o := &c.Orders[i]
-		if len(o.ID) != len(coinop.OrderID{}) || o.Output >= uint32(len(t.TxOut)) || o.Index > maxIndex {
+		if len(o.ID) != len(money.OrderID{}) || o.Output >= uint32(len(t.TxOut)) || o.Index > maxIndex {
 			return m, fmt.Errorf("order %d has an ID of %d bytes and output %d of %d", i, len(o.ID), o.Output, len(t.TxOut))
 		}
 		out := t.TxOut[o.Output]
-		amount, ok := coinop.FromSats(out.Value)
+		amount, ok := money.FromSats(out.Value)
 		if !ok || len(out.PkScript) > MaxScript {
 			return m, fmt.Errorf("order %d is of %d sat to a script of %d bytes", i, out.Value, len(out.PkScript))
 		}
-		m.Orders = append(m.Orders, Order{ID: coinop.OrderID(o.ID), Output: o.Output, Script: out.PkScript, Amount: amount, Index: o.Index})
+		m.Orders = append(m.Orders, Order{ID: money.OrderID(o.ID), Output: o.Output, Script: out.PkScript, Amount: amount, Index: o.Index})
 	}
 	r := codec.NewReader(c.Proofs)
 	for r.Len() > 0 && r.Err() == nil && len(m.Proofs) < MaxInputs {

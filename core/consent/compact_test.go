@@ -8,10 +8,10 @@ import (
 
 	"github.com/veraison/go-cose"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/fragment"
+	"coinop.dev/core/money"
 )
 
 func public(g *gateway) (all []descriptor.Descriptor) {
@@ -104,7 +104,7 @@ func TestCompactKeepsEverything(t *testing.T) {
 	}
 	coins = append(coins, g.foreign(5_000))
 	g.bury(3)
-	g.tell(consent.Expect{Order: orderID("all"), Script: shop("shop"), Amount: 50_000 * coinop.Sat})
+	g.tell(consent.Expect{Order: orderID("all"), Script: shop("shop"), Amount: 50_000 * money.Sat})
 	d := g.draft("all", coins...).pay("all", shop("shop"), 50_000).change(g.script(tr, 1, 3), 349_000)
 	d.output(shop("other"), 4_000)
 	d.tx().LockTime, d.tx().Version, d.tx().TxIn[1].Sequence = 3, 1, 0xffffffff

@@ -7,9 +7,9 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -23,8 +23,8 @@ const (
 	headerPrefix = "consent/header/"
 )
 
-func givenKey(counter uint64) string    { return fmt.Sprintf("%s%016x", givenPrefix, counter) }
-func askedKey(id coinop.OrderID) string { return askedPrefix + id.Key() }
+func givenKey(counter uint64) string   { return fmt.Sprintf("%s%016x", givenPrefix, counter) }
+func askedKey(id money.OrderID) string { return askedPrefix + id.Key() }
 func jointRecord(name [16]byte) step.Record {
 	return step.Record{Key: jointPrefix + string(name[:]), Value: []byte{1}}
 }
@@ -138,7 +138,7 @@ func Load(db step.Reader, c Config, minimum uint64) (*Signer, error) {
 		return nil, err
 	}
 	err = codec.Scan(db, askedPrefix, func(name string, r *codec.Reader) {
-		id, ok := coinop.OrderIDFromKey(name)
+		id, ok := money.OrderIDFromKey(name)
 		if !ok || len(s.asked) == MaxExpected {
 			r.Fail(fmt.Errorf("key is not an order's, or there are more than %d", MaxExpected))
 		}

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -49,7 +49,7 @@ func TestLoadEqualsMemory(t *testing.T) {
 	for seed := range int64(8) {
 		r := rand.New(rand.NewSource(seed))
 		policy := usual
-		policy.Joint, policy.PerDay = true, 400_000*coinop.Sat
+		policy.Joint, policy.PerDay = true, 400_000*money.Sat
 		g := newGateway(t, policy)
 		g.config.Outside = seed%2 == 0
 		g.boot(0)
@@ -85,7 +85,7 @@ func (h *history) act() {
 		}
 		g.bury(3)
 	case 2:
-		g.tell(consent.Expect{Order: orderID(fmt.Sprint("order-", h.n+1)), Script: shop(fmt.Sprint(h.n + 1)), Amount: 50_000 * coinop.Sat})
+		g.tell(consent.Expect{Order: orderID(fmt.Sprint("order-", h.n+1)), Script: shop(fmt.Sprint(h.n + 1)), Amount: 50_000 * money.Sat})
 	case 3:
 		g.tell(consent.Forget{Order: orderID(fmt.Sprint("order-", h.n-h.r.Intn(9)))})
 	case 4:

@@ -14,7 +14,6 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/header/headertest"
 	"coinop.dev/core/bitcoin/merkle"
@@ -22,6 +21,7 @@ import (
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -74,7 +74,7 @@ const (
 )
 
 var usual = consent.Policy{
-	PerPayment: 60_000 * coinop.Sat, PerDay: 150_000 * coinop.Sat, FeeMax: 3_000 * coinop.Sat,
+	PerPayment: 60_000 * money.Sat, PerDay: 150_000 * money.Sat, FeeMax: 3_000 * money.Sat,
 	FeeRateMax: 20_000, NeedProof: true, MinDepth: 3,
 }
 
@@ -235,13 +235,13 @@ func (d *draft) change(s descriptor.Script, sat int64) *draft {
 
 func shop(name string) []byte { return tx.P2WPKH(secret(name).Public()) }
 
-func orderID(name string) (id coinop.OrderID) {
+func orderID(name string) (id money.OrderID) {
 	copy(id[:], name)
 	return id
 }
 
 func (d *draft) pay(order string, script []byte, sat int64) *draft {
-	d.Orders = append(d.Orders, consent.Order{ID: orderID(order), Output: d.output(script, sat), Script: script, Amount: coinop.Amount(sat) * coinop.Sat})
+	d.Orders = append(d.Orders, consent.Order{ID: orderID(order), Output: d.output(script, sat), Script: script, Amount: money.Amount(sat) * money.Sat})
 	return d
 }
 

@@ -10,9 +10,9 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/merkle"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -192,8 +192,8 @@ func previous(v *verdict, i int) (*wire.TxOut, error) {
 		}
 		prev = real
 	}
-	if prev != nil && (prev.Value < 0 || prev.Value > coinop.MaxAmount.Sats()) {
-		return nil, refuse(ReasonAmount, "input %d is of %d sat; there are %d", i, prev.Value, coinop.MaxAmount.Sats())
+	if prev != nil && (prev.Value < 0 || prev.Value > money.MaxAmount.Sats()) {
+		return nil, refuse(ReasonAmount, "input %d is of %d sat; there are %d", i, prev.Value, money.MaxAmount.Sats())
 	}
 	return prev, nil
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -22,9 +22,9 @@ type verdict struct {
 	change map[uint32]bool               // outputs that are the signer's
 	top    []uint32                      // for each account: as in Signer
 
-	spent    coinop.Amount // inputs less change
-	fee      coinop.Amount // what of that pays for no order
-	cost     coinop.Amount // spent, or more if what it replaces may cost more
+	spent    money.Amount // inputs less change
+	fee      money.Amount // what of that pays for no order
+	cost     money.Amount // spent, or more if what it replaces may cost more
 	day      window
 	replaced *given
 	points   []wire.OutPoint
@@ -94,8 +94,8 @@ func (s *Signer) judgeForm(_ *Proposal, v *verdict, now step.Time) error {
 		}
 	}
 	for i, out := range t.TxOut {
-		if out.Value < 0 || out.Value > coinop.MaxAmount.Sats() {
-			return refuse(ReasonMalformed, "output %d is of %d sat; there are %d", i, out.Value, coinop.MaxAmount.Sats())
+		if out.Value < 0 || out.Value > money.MaxAmount.Sats() {
+			return refuse(ReasonMalformed, "output %d is of %d sat; there are %d", i, out.Value, money.MaxAmount.Sats())
 		}
 	}
 	tip, _ := s.chain.Tip()
@@ -174,11 +174,11 @@ func (s *Signer) judgeMoney(p *Proposal, v *verdict, now step.Time) error {
 	for i := range p.Orders {
 		paid += p.Orders[i].Amount.Sats()
 	}
-	if in > coinop.MaxAmount.Sats() || !v.joint && in < change+paid {
+	if in > money.MaxAmount.Sats() || !v.joint && in < change+paid {
 		return refuse(ReasonAmount, "the inputs are %d sat and the outputs %d sat", in, change+paid)
 	}
-	v.spent, _ = coinop.FromSats(max(0, in-change))
-	v.fee, _ = coinop.FromSats(max(0, in-change-paid))
+	v.spent, _ = money.FromSats(max(0, in-change))
+	v.fee, _ = money.FromSats(max(0, in-change-paid))
 	if limit := s.Policy.FeeMax; limit > 0 && v.fee > limit {
 		return refuse(ReasonFee, "the fee is %v; the limit is %v", v.fee, limit)
 	}

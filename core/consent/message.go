@@ -9,10 +9,10 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // Message types, two bytes, odd and above 32768: custom messages that a peer
@@ -93,11 +93,11 @@ type Proposal struct {
 
 // An Order is what one output pays for the signer.
 type Order struct {
-	ID     coinop.OrderID
-	Output uint32        // of the transaction
-	Script []byte        // whom to pay
-	Amount coinop.Amount // whole satoshi
-	Index  uint32        // the place of Script in a payee's ranged descriptor; else 0
+	ID     money.OrderID
+	Output uint32       // of the transaction
+	Script []byte       // whom to pay
+	Amount money.Amount // whole satoshi
+	Index  uint32       // the place of Script in a payee's ranged descriptor; else 0
 }
 
 // A Consent is the signatures of one proposal.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -41,8 +41,8 @@ func (s *Signer) judgeChange(_ *Proposal, v *verdict, _ step.Time) error {
 
 // judgeOrders accounts for every output that is not change.
 func (s *Signer) judgeOrders(p *Proposal, v *verdict, _ step.Time) error {
-	paid := map[uint32]coinop.OrderID{}
-	ids := map[coinop.OrderID]bool{}
+	paid := map[uint32]money.OrderID{}
+	ids := map[money.OrderID]bool{}
 	for i := range p.Orders {
 		o := &p.Orders[i]
 		if err := s.judgeOrder(p, o, v); err != nil {
@@ -73,7 +73,7 @@ func (s *Signer) judgeOrder(p *Proposal, o *Order, v *verdict) error {
 		return refuse(ReasonOrder, "order %v is said to be paid by output %d; there are %d", o.ID, o.Output, len(v.tx().TxOut))
 	}
 	out := v.tx().TxOut[o.Output]
-	if o.Amount != coinop.Amount(out.Value)*coinop.Sat || !bytes.Equal(o.Script, out.PkScript) {
+	if o.Amount != money.Amount(out.Value)*money.Sat || !bytes.Equal(o.Script, out.PkScript) {
 		return refuse(ReasonOrder, "order %v is %v to %s; output %d pays %d sat to %s", o.ID, o.Amount, s.name(o.Script), o.Output, out.Value, s.name(out.PkScript))
 	}
 	if g := s.orders[o.ID]; g != nil {

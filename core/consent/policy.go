@@ -1,8 +1,8 @@
 package consent
 
 import (
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/money"
 )
 
 // maxIndex is the largest index of a key that is not hardened (BIP 32).
@@ -18,30 +18,30 @@ const PayeeWindow = 20
 // A Policy is what the signer consents to. A zero field does not limit, but for
 // FeeRateMax, which is then tx.MaxFeeRate.
 type Policy struct {
-	Payees     []string      // addresses and descriptors that may be paid; none means anyone
-	PerPayment coinop.Amount // at most this for one order
-	PerDay     coinop.Amount // at most this, fees included, in any 24 hours
-	FeeMax     coinop.Amount // at most this in fees of one transaction, the signer's share
-	FeeRateMax tx.FeeRate    // at most this for the signer's share of the size
-	NeedProof  bool          // every coin comes with a proof against the signer's own headers
-	MinDepth   int32         // blocks on a coin's transaction, if NeedProof
-	OnlyAsked  bool          // pays only what the device itself Expects
-	Joint      bool          // consents to transactions with others' inputs
+	Payees     []string     // addresses and descriptors that may be paid; none means anyone
+	PerPayment money.Amount // at most this for one order
+	PerDay     money.Amount // at most this, fees included, in any 24 hours
+	FeeMax     money.Amount // at most this in fees of one transaction, the signer's share
+	FeeRateMax tx.FeeRate   // at most this for the signer's share of the size
+	NeedProof  bool         // every coin comes with a proof against the signer's own headers
+	MinDepth   int32        // blocks on a coin's transaction, if NeedProof
+	OnlyAsked  bool         // pays only what the device itself Expects
+	Joint      bool         // consents to transactions with others' inputs
 }
 
 // Expect is the event by which the device itself says what is to be paid for an
 // order: a proposal for that order must then pay exactly this. It is answered
 // with an Outcome by the order's Key.
 type Expect struct {
-	Order  coinop.OrderID
+	Order  money.OrderID
 	Script []byte
-	Amount coinop.Amount // whole satoshi
+	Amount money.Amount // whole satoshi
 }
 
 // Forget is the event that takes an Expect back. The core Wallet of this machine
 // may send it, too, which is answered by nothing: an order that it answers as
 // unpaid must have no consent afterwards.
-type Forget struct{ Order coinop.OrderID }
+type Forget struct{ Order money.OrderID }
 
 // Count asks the outlet Secret to raise the machine's outside counter to at
 // least To: one that an older copy of the disk does not take back, such as a

@@ -31,11 +31,11 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -91,8 +91,8 @@ type Signer struct {
 	given   []*given // by counter
 	byID    map[ID]*given
 	byTx    map[chainhash.Hash]*given
-	orders  map[coinop.OrderID]*given
-	asked   map[coinop.OrderID]Expect
+	orders  map[money.OrderID]*given
+	asked   map[money.OrderID]Expect
 	joint   map[[16]byte]bool
 	chain   *header.Chain
 
@@ -125,8 +125,8 @@ func New(c Config) (*Signer, error) {
 	}
 	return &Signer{
 		Config: c, accounts: accounts, payees: p, top: make([]uint32, len(c.Accounts)),
-		byID: map[ID]*given{}, byTx: map[chainhash.Hash]*given{}, orders: map[coinop.OrderID]*given{},
-		asked: map[coinop.OrderID]Expect{}, joint: map[[16]byte]bool{},
+		byID: map[ID]*given{}, byTx: map[chainhash.Hash]*given{}, orders: map[money.OrderID]*given{},
+		asked: map[money.OrderID]Expect{}, joint: map[[16]byte]bool{},
 		chain: header.New(c.Params), old: map[int32]chainhash.Hash{},
 	}, nil
 }
@@ -137,7 +137,7 @@ type given struct {
 	digest [32]byte        // of the proposal
 	txid   chainhash.Hash  // of the unsigned transaction
 	final  chainhash.Hash  // of the signed one; zero if others' signatures decide it
-	cost   coinop.Amount   // the most that this or any that it replaces takes away
+	cost   money.Amount    // the most that this or any that it replaces takes away
 	points []wire.OutPoint // own inputs; only those in common with all that it replaces
 	orders []Order
 	before ID // what it replaces; zero if nothing
@@ -252,7 +252,7 @@ type Given struct {
 	Counter uint64
 	TxID    chainhash.Hash // of the unsigned transaction
 	Orders  []Order
-	Cost    coinop.Amount // what leaves the signer's accounts, fee included
+	Cost    money.Amount // what leaves the signer's accounts, fee included
 }
 
 func (s *Signer) add(g *given) {
@@ -349,7 +349,7 @@ func (s *Signer) expect(e Expect, fx *step.Effects) {
 func (s *Signer) canExpect(e Expect) error {
 	_, known := s.asked[e.Order]
 	switch {
-	case e.Amount == 0 || e.Amount > coinop.MaxAmount || e.Amount%coinop.Sat != 0:
+	case e.Amount == 0 || e.Amount > money.MaxAmount || e.Amount%money.Sat != 0:
 		return fmt.Errorf("order %v is of %v; it must be whole satoshi", e.Order, e.Amount)
 	case len(e.Script) == 0 || len(e.Script) > MaxScript:
 		return fmt.Errorf("order %v pays a script of %d bytes; it must be 1 to %d", e.Order, len(e.Script), MaxScript)
@@ -359,7 +359,7 @@ func (s *Signer) canExpect(e Expect) error {
 	return nil
 }
 
-func (s *Signer) unask(id coinop.OrderID, fx *step.Effects) {
+func (s *Signer) unask(id money.OrderID, fx *step.Effects) {
 	if _, ok := s.asked[id]; ok {
 		delete(s.asked, id)
 		fx.Put = append(fx.Put, step.Record{Key: askedKey(id)})
@@ -382,18 +382,18 @@ func (s *Signer) check() {
 
 // A Summary reads the signer, for people.
 type Summary struct {
-	Counter    uint64        `json:"counter"`
-	Outside    uint64        `json:"outside_counter"`
-	RolledBack bool          `json:"rolled_back"`
-	Kept       int           `json:"kept"`
-	Waiting    int           `json:"waiting"` // for the outside counter
-	Expected   int           `json:"expected"`
-	Day        coinop.Amount `json:"day_msat"` // left within the window of 24 to 25 hours
-	Left       coinop.Amount `json:"left_msat"`
-	Tip        int32         `json:"tip"`
-	Refused    uint64        `json:"refused"` // since the start
-	Last       string        `json:"last_refusal,omitempty"`
-	Signatures uint64        `json:"signatures"` // since the start
+	Counter    uint64       `json:"counter"`
+	Outside    uint64       `json:"outside_counter"`
+	RolledBack bool         `json:"rolled_back"`
+	Kept       int          `json:"kept"`
+	Waiting    int          `json:"waiting"` // for the outside counter
+	Expected   int          `json:"expected"`
+	Day        money.Amount `json:"day_msat"` // left within the window of 24 to 25 hours
+	Left       money.Amount `json:"left_msat"`
+	Tip        int32        `json:"tip"`
+	Refused    uint64       `json:"refused"` // since the start
+	Last       string       `json:"last_refusal,omitempty"`
+	Signatures uint64       `json:"signatures"` // since the start
 }
 
 // Summary reads the signer as of now.

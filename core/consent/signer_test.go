@@ -8,11 +8,11 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -40,7 +40,7 @@ func TestAConsentIsDurableBeforeItIsVisible(t *testing.T) {
 	d := honest(g, "p", c)
 	fx := g.recv(d.done(t))
 	given, ok := fx.Done[0].Value.(consent.Given)
-	if len(fx.Put) != 2 || len(fx.Send) != 1 || !ok || given.Cost != 51_000*coinop.Sat || given.TxID != d.tx().TxHash() {
+	if len(fx.Put) != 2 || len(fx.Send) != 1 || !ok || given.Cost != 51_000*money.Sat || given.TxID != d.tx().TxHash() {
 		t.Fatalf("effects are %+v", fx)
 	}
 	first := fx.Send[0].Msg.(consent.Consent).Append(nil)
@@ -106,7 +106,7 @@ func TestJointTransactions(t *testing.T) {
 	joint.Joint = true
 	start := func(account int) (*gateway, *draft) {
 		g := newGateway(t, joint)
-		g.tell(consent.Expect{Order: orderID("o"), Script: shop("shop"), Amount: 50_000 * coinop.Sat})
+		g.tell(consent.Expect{Order: orderID("o"), Script: shop("shop"), Amount: 50_000 * money.Sat})
 		c, other := g.fund(account, 0, 100_000), g.foreign(80_000)
 		g.bury(3)
 		d := g.draft("joint", c, other).pay("o", shop("shop"), 50_000).change(g.script(account, 1, 0), 49_500)
@@ -268,14 +268,14 @@ func TestExpectedOrders(t *testing.T) {
 		}
 	}
 	for i := range consent.MaxExpected + 1 {
-		e := consent.Expect{Order: coinop.OrderID{byte(i), byte(i >> 8), 1}, Script: shop("shop"), Amount: 50_000 * coinop.Sat}
+		e := consent.Expect{Order: money.OrderID{byte(i), byte(i >> 8), 1}, Script: shop("shop"), Amount: 50_000 * money.Sat}
 		fx := g.tell(e)
 		if full := i == consent.MaxExpected; full != (fx.Done[0].Err != nil) {
 			t.Errorf("order %d: %v", i, fx.Done[0].Err)
 		}
 	}
-	g.tell(consent.Forget{Order: coinop.OrderID{0, 0, 1}})
-	g.tell(consent.Expect{Order: orderID("order-p"), Script: shop("shop"), Amount: 50_000 * coinop.Sat})
+	g.tell(consent.Forget{Order: money.OrderID{0, 0, 1}})
+	g.tell(consent.Expect{Order: orderID("order-p"), Script: shop("shop"), Amount: 50_000 * money.Sat})
 	c := g.fund(wpkh, 0, 100_000)
 	g.bury(3)
 	g.boot(0)
@@ -285,7 +285,7 @@ func TestExpectedOrders(t *testing.T) {
 		t.Errorf("%d orders are expected", got)
 	}
 	// Asking again for what has a consent begins nothing.
-	g.tell(consent.Expect{Order: orderID("order-p"), Script: shop("shop"), Amount: 50_000 * coinop.Sat})
+	g.tell(consent.Expect{Order: orderID("order-p"), Script: shop("shop"), Amount: 50_000 * money.Sat})
 	if got := g.signer.Summary(g.now).Expected; got != consent.MaxExpected-1 {
 		t.Errorf("%d orders are expected after a repetition", got)
 	}

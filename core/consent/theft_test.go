@@ -9,9 +9,9 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 )
 
 // A gateway lies at random, several lies to a proposal and several proposals to
@@ -25,7 +25,7 @@ func TestRandomLiesStealNothing(t *testing.T) {
 		policy.OnlyAsked, policy.Joint, policy.PerDay = true, seed%2 == 0, 0
 		policy.NeedProof = seed%3 == 0
 		g := newGateway(t, policy)
-		th := &thief{t: t, g: g, r: rand.New(rand.NewSource(seed)), mine: map[string]bool{}, asked: map[coinop.OrderID]consent.Expect{}, txs: map[chainhash.Hash]*loot{}, coins: map[wire.OutPoint]coin{}}
+		th := &thief{t: t, g: g, r: rand.New(rand.NewSource(seed)), mine: map[string]bool{}, asked: map[money.OrderID]consent.Expect{}, txs: map[chainhash.Hash]*loot{}, coins: map[wire.OutPoint]coin{}}
 		th.prepare()
 		for n := range 20 {
 			th.propose(n)
@@ -46,7 +46,7 @@ type thief struct {
 	other []coin
 	coins map[wire.OutPoint]coin
 	mine  map[string]bool // every script that is really the device's
-	asked map[coinop.OrderID]consent.Expect
+	asked map[money.OrderID]consent.Expect
 	txs   map[chainhash.Hash]*loot
 }
 
@@ -54,7 +54,7 @@ type thief struct {
 type loot struct {
 	tx     *wire.MsgTx
 	signed map[int]bool
-	orders map[coinop.OrderID]consent.Order
+	orders map[money.OrderID]consent.Order
 }
 
 func (th *thief) prepare() {
@@ -74,7 +74,7 @@ func (th *thief) prepare() {
 		}
 	}
 	for i := range 12 {
-		e := consent.Expect{Order: orderID(fmt.Sprint("o", i)), Script: shop(fmt.Sprint("shop", i)), Amount: coinop.Amount(10_000+1_000*i) * coinop.Sat}
+		e := consent.Expect{Order: orderID(fmt.Sprint("o", i)), Script: shop(fmt.Sprint("shop", i)), Amount: money.Amount(10_000+1_000*i) * money.Sat}
 		th.asked[e.Order] = e
 		th.g.tell(e)
 	}
@@ -173,7 +173,7 @@ func (th *thief) lie(d *draft) {
 				d.change(th.g.script(wpkh, 1, 2), c.out().Value)
 			}
 		},
-		func() { d.Orders[0].Amount += coinop.Amount(r.Intn(5_000)) * coinop.Sat },
+		func() { d.Orders[0].Amount += money.Amount(r.Intn(5_000)) * money.Sat },
 		func() { // another output for the order, or the same for a second order
 			o := d.Orders[0]
 			o.ID = orderID(fmt.Sprint("o", r.Intn(12)))
@@ -201,7 +201,7 @@ func (th *thief) keep(d *draft, c consent.Consent) {
 	id := d.tx().TxHash()
 	l := th.txs[id]
 	if l == nil {
-		l = &loot{tx: d.tx().Copy(), signed: map[int]bool{}, orders: map[coinop.OrderID]consent.Order{}}
+		l = &loot{tx: d.tx().Copy(), signed: map[int]bool{}, orders: map[money.OrderID]consent.Order{}}
 		th.txs[id] = l
 	}
 	for _, o := range d.Orders {
@@ -233,7 +233,7 @@ func fits(t *wire.MsgTx, i int, s descriptor.Script, sig []byte, prev *wire.TxOu
 
 // count adds up what each transaction that is complete really takes.
 func (th *thief) count(seed int64) {
-	paid := map[coinop.OrderID]map[wire.OutPoint]bool{} // inputs that all payments of an order share
+	paid := map[money.OrderID]map[wire.OutPoint]bool{} // inputs that all payments of an order share
 	for id, l := range th.txs {
 		var loss int64
 		complete := true
@@ -268,7 +268,7 @@ func (th *thief) count(seed int64) {
 }
 
 // share wants all transactions that pay an order to conflict with each other.
-func (th *thief) share(seed int64, paid map[coinop.OrderID]map[wire.OutPoint]bool, id coinop.OrderID, l *loot) {
+func (th *thief) share(seed int64, paid map[money.OrderID]map[wire.OutPoint]bool, id money.OrderID, l *loot) {
 	now := map[wire.OutPoint]bool{}
 	for _, in := range l.tx.TxIn {
 		if before := paid[id]; before == nil || before[in.PreviousOutPoint] {

@@ -1,8 +1,8 @@
 package consent
 
 import (
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -15,7 +15,7 @@ const hours = 25
 // A window sums what left by the hour. A clock that goes backward stands still.
 type window struct {
 	hour uint64 // since 1970, of the newest sum
-	sums [hours]coinop.Amount
+	sums [hours]money.Amount
 }
 
 // at is the window as of now.
@@ -33,7 +33,7 @@ func (w window) at(now step.Time) window {
 }
 
 // total is what left within the window.
-func (w *window) total() (sum coinop.Amount) {
+func (w *window) total() (sum money.Amount) {
 	for _, s := range w.sums {
 		sum = plus(sum, s)
 	}
@@ -41,17 +41,17 @@ func (w *window) total() (sum coinop.Amount) {
 }
 
 // add counts amount at the newest hour.
-func (w *window) add(amount coinop.Amount) {
+func (w *window) add(amount money.Amount) {
 	at := &w.sums[w.hour%hours]
 	*at = plus(*at, amount)
 }
 
 // plus is a+b, or all bitcoin there is.
-func plus(a, b coinop.Amount) coinop.Amount {
+func plus(a, b money.Amount) money.Amount {
 	if sum, ok := a.Add(b); ok {
 		return sum
 	}
-	return coinop.MaxAmount
+	return money.MaxAmount
 }
 
 func (w *window) append(b []byte) []byte {

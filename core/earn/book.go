@@ -17,8 +17,8 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -44,7 +44,7 @@ const Device = "device"
 // Deliver tells the device to deliver an order. It is repeated after a crash,
 // with the same order.
 type Deliver struct {
-	Order coinop.OrderID
+	Order money.OrderID
 	Item  string
 	Units uint64
 }
@@ -52,7 +52,7 @@ type Deliver struct {
 // Delivered is the device's answer. With an error the order stays owed and is
 // tried again.
 type Delivered struct {
-	Order   coinop.OrderID
+	Order   money.OrderID
 	Payload []byte
 	Err     error
 }
@@ -67,10 +67,10 @@ const (
 )
 
 type order struct {
-	id    coinop.OrderID
+	id    money.OrderID
 	n     uint64
 	state orderState
-	paid  coinop.Amount
+	paid  money.Amount
 	item  string
 	units uint64
 	buyer string
@@ -84,18 +84,18 @@ type Book struct {
 	payTo []string
 
 	next      uint64
-	earned    coinop.Amount // ever
-	count     uint64        // orders paid, ever
-	units     uint64        // units delivered, ever
-	delivered uint64        // orders delivered, ever
+	earned    money.Amount // ever
+	count     uint64       // orders paid, ever
+	units     uint64       // units delivered, ever
+	delivered uint64       // orders delivered, ever
 
-	orders map[coinop.OrderID]*order
+	orders map[money.OrderID]*order
 	queue  []*order
-	quotes map[coinop.OrderID]quote
-	asked  []coinop.OrderID // quotes by age
+	quotes map[money.OrderID]quote
+	asked  []money.OrderID // quotes by age
 
-	claims    map[coinop.OrderID]string // whose a payment is
-	creditors map[string]bool           // who has ever claimed one
+	claims    map[money.OrderID]string // whose a payment is
+	creditors map[string]bool          // who has ever claimed one
 
 	changed bool
 }
@@ -109,8 +109,8 @@ type quote struct {
 // says about how to pay.
 func NewBook(items []trade.Item, payTo []string) *Book {
 	return &Book{
-		items: items, payTo: payTo, orders: map[coinop.OrderID]*order{}, quotes: map[coinop.OrderID]quote{},
-		claims: map[coinop.OrderID]string{}, creditors: map[string]bool{},
+		items: items, payTo: payTo, orders: map[money.OrderID]*order{}, quotes: map[money.OrderID]quote{},
+		claims: map[money.OrderID]string{}, creditors: map[string]bool{},
 	}
 }
 
@@ -188,7 +188,7 @@ func (b *Book) paid(from string, out step.Outcome, e receipt.Entry, fx *step.Eff
 // claim takes note that an order's money is not the till's to earn, and hands
 // it over if it is there already: a claim lives in memory, and after a restart
 // the money may be quicker.
-func (b *Book) claim(from string, id coinop.OrderID, fx *step.Effects) {
+func (b *Book) claim(from string, id money.OrderID, fx *step.Effects) {
 	b.creditors[from] = true
 	o := b.orders[id]
 	if o == nil || o.state != credit || o.soft {
@@ -238,7 +238,7 @@ func (b *Book) remember(q quote) {
 }
 
 // due is what a wish costs.
-func (b *Book) due(m trade.Buy) (coinop.Amount, error) {
+func (b *Book) due(m trade.Buy) (money.Amount, error) {
 	for _, it := range b.items {
 		if it.Name != m.Item {
 			continue
@@ -268,7 +268,7 @@ func (b *Book) match(o *order, q quote, fx *step.Effects) {
 	fx.Send = append(fx.Send, step.Packet{To: Device, Msg: Deliver{o.id, o.item, o.units}})
 }
 
-func (b *Book) decline(q quote, due coinop.Amount, why string, fx *step.Effects) {
+func (b *Book) decline(q quote, due money.Amount, why string, fx *step.Effects) {
 	fx.Send = append(fx.Send, step.Packet{To: q.buyer, Msg: trade.Decline{Order: q.Order, Due: due, Why: why}})
 }
 
@@ -357,11 +357,11 @@ func (b *Book) check() {
 
 // Summary is what people ask of a till.
 type Summary struct {
-	Orders    uint64        `json:"orders"`
-	Earned    coinop.Amount `json:"earned_msat"`
-	Delivered uint64        `json:"delivered"`
-	Units     uint64        `json:"delivered_units"`
-	Owed      int           `json:"owed"`
+	Orders    uint64       `json:"orders"`
+	Earned    money.Amount `json:"earned_msat"`
+	Delivered uint64       `json:"delivered"`
+	Units     uint64       `json:"delivered_units"`
+	Owed      int          `json:"owed"`
 }
 
 // Summary reads the book.
@@ -377,17 +377,17 @@ func (b *Book) Summary() Summary {
 
 // An Order is what people ask about one order.
 type Order struct {
-	ID    coinop.OrderID `json:"order"`
-	State string         `json:"state"`
-	Paid  coinop.Amount  `json:"paid_msat"`
-	Item  string         `json:"item,omitempty"`
-	Units uint64         `json:"units,omitempty"`
+	ID    money.OrderID `json:"order"`
+	State string        `json:"state"`
+	Paid  money.Amount  `json:"paid_msat"`
+	Item  string        `json:"item,omitempty"`
+	Units uint64        `json:"units,omitempty"`
 }
 
 var stateNames = [...]string{"paid", "owed", "delivered", "settled"}
 
 // Order reads one order; one that is not known is quoted, and not paid.
-func (b *Book) Order(id coinop.OrderID) Order {
+func (b *Book) Order(id money.OrderID) Order {
 	o := b.orders[id]
 	if o == nil {
 		return Order{ID: id, State: "quoted"}
@@ -397,7 +397,7 @@ func (b *Book) Order(id coinop.OrderID) Order {
 
 // Records.
 
-func orderKey(id coinop.OrderID) string { return "earn/o/" + id.Key() }
+func orderKey(id money.OrderID) string { return "earn/o/" + id.Key() }
 
 // maxBuyer bounds the name of a buyer's link, in bytes.
 const maxBuyer = 80
@@ -453,7 +453,7 @@ func Load(db step.Reader, items []trade.Item, payTo []string) (*Book, error) {
 	}
 	var fault error
 	err = db.Scan("earn/o/", func(key string, value []byte) bool {
-		id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, "earn/o/"))
+		id, ok := money.OrderIDFromKey(strings.TrimPrefix(key, "earn/o/"))
 		if !ok {
 			fault = fmt.Errorf("key %q is not an order's", key)
 			return false

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/earn"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -57,23 +57,23 @@ func (s *shop) reload() {
 	s.book = again
 }
 
-func id(n int) (id coinop.OrderID) {
+func id(n int) (id money.OrderID) {
 	binary.BigEndian.PutUint32(id[:], uint32(n))
 	return id
 }
 
-func paidBy(core string, n int, amount coinop.Amount) step.Recv {
+func paidBy(core string, n int, amount money.Amount) step.Recv {
 	b := &receipt.Batch{Entries: []receipt.Entry{{Order: id(n), Amount: amount}}}
 	return step.Recv{From: core, Msg: step.Outcome{ID: id(n).Key(), Value: receipt.Paid{Batch: b}}}
 }
 
-func paid(n int, amount coinop.Amount) step.Recv { return paidBy("rail", n, amount) }
+func paid(n int, amount money.Amount) step.Recv { return paidBy("rail", n, amount) }
 
 func buy(n int, item string, units uint64) step.Recv {
 	return step.Recv{From: "peer/b", Msg: trade.Buy{Order: id(n), Item: item, Units: units}}
 }
 
-func (s *shop) earned(want coinop.Amount) {
+func (s *shop) earned(want money.Amount) {
 	s.t.Helper()
 	if got := s.book.Summary().Earned; got != want {
 		s.t.Errorf("the till has %v, want %v", got, want)
@@ -169,7 +169,7 @@ func TestGoodsAreKeptUntilTheyAreThere(t *testing.T) {
 func TestWhatIsDeclined(t *testing.T) {
 	for _, c := range []struct {
 		events []any
-		due    coinop.Amount
+		due    money.Amount
 		why    string
 	}{
 		{[]any{buy(1, "gold", 1)}, 0, `"gold" is not for sale`},
@@ -208,7 +208,7 @@ func claim(core string, n int) step.Recv {
 }
 
 // handedOver is the amount that fx hands to core, or 0.
-func handedOver(fx step.Effects, core string) coinop.Amount {
+func handedOver(fx step.Effects, core string) money.Amount {
 	for _, p := range fx.Send {
 		if o, ok := p.Msg.(step.Outcome); ok && p.To == core {
 			return o.Value.(receipt.Paid).Entry().Amount
@@ -303,8 +303,8 @@ func TestAnythingGoes(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		s := newShop(t)
-		money, told, done := map[int]coinop.Amount{}, map[int]earn.Deliver{}, map[int]string{}
-		sum := coinop.Amount(0)
+		have, told, done := map[int]money.Amount{}, map[int]earn.Deliver{}, map[int]string{}
+		sum := money.Amount(0)
 		for range 400 {
 			n := r.IntN(12)
 			var fx step.Effects
@@ -312,8 +312,8 @@ func TestAnythingGoes(t *testing.T) {
 			case 0:
 				fx = s.tell(buy(n, items[r.IntN(2)].Name, uint64(r.IntN(4))))
 			case 1:
-				a := coinop.Amount(1 + r.IntN(15))
-				money[n] += a
+				a := money.Amount(1 + r.IntN(15))
+				have[n] += a
 				sum += a
 				fx = s.tell(paid(n, a))
 			case 2:
@@ -330,12 +330,12 @@ func TestAnythingGoes(t *testing.T) {
 				switch m := p.Msg.(type) {
 				case earn.Deliver:
 					o := int(binary.BigEndian.Uint32(m.Order[:]))
-					price := coinop.Amount(10)
+					price := money.Amount(10)
 					if m.Item == "Wh" {
 						price = 3
 					}
-					if was, again := told[o]; again && was != m || money[o] < price*coinop.Amount(m.Units) || done[o] != "" {
-						t.Fatalf("seed %d: the device is told %+v after %+v, for %v", seed, m, was, money[o])
+					if was, again := told[o]; again && was != m || have[o] < price*money.Amount(m.Units) || done[o] != "" {
+						t.Fatalf("seed %d: the device is told %+v after %+v, for %v", seed, m, was, have[o])
 					}
 					told[o] = m
 				case trade.Goods:

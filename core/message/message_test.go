@@ -5,12 +5,12 @@ import (
 	"reflect"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/trade"
 )
@@ -19,7 +19,7 @@ var samples = []message.Message{
 	oneway.Ready{ID: oneway.ID{1}},
 	oneway.Taken{ID: oneway.ID{2}, Stamped: receipt.Stamped{From: 1, To: 2, Total: 3}},
 	payword.Ready{ID: payword.ID{3}},
-	trade.Buy{Order: coinop.OrderID{4}, Item: "reading", Units: 5},
+	trade.Buy{Order: money.OrderID{4}, Item: "reading", Units: 5},
 	trade.Browse{},
 	&wire.Init{Features: wire.NewFeatures(wire.StaticRemoteKey, wire.Anchors.Optional())},
 	&wire.UpdateAddHTLC{ID: 6, AmountMsat: 7, CLTVExpiry: 8},

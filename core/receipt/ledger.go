@@ -3,8 +3,8 @@ package receipt
 import (
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -27,8 +27,8 @@ var ErrBacklog = fmt.Errorf("%d orders wait for the payee's stamp; try again whe
 // ticks of meters, which are paid but not remembered one by one.
 type Ticket struct {
 	Seq     uint64
-	Total   coinop.Amount // promised in all, with this one
-	Orders  int           // so many of the entries are orders
+	Total   money.Amount // promised in all, with this one
+	Orders  int          // so many of the entries are orders
 	Entries []Entry
 }
 
@@ -61,33 +61,33 @@ type Ledger struct {
 	payee   Payee
 
 	Seq, Acked     uint64 // last ticket made, last ticket stamped
-	Total, Stamped coinop.Amount
+	Total, Stamped money.Amount
 
 	pending []Ticket
 	orders  int // entries in pending
 	batches []Settled
 	kept    int // entries in batches
-	where   map[coinop.OrderID]Paid
+	where   map[money.OrderID]Paid
 	early   map[uint64]Stamped // stamps that wait for the one before, by From
 }
 
 // NewLedger returns an empty ledger whose records are under prefix.
 func NewLedger(prefix string, channel [16]byte, payee Payee) Ledger {
-	return Ledger{prefix: prefix, channel: channel, payee: payee, where: map[coinop.OrderID]Paid{}, early: map[uint64]Stamped{}}
+	return Ledger{prefix: prefix, channel: channel, payee: payee, where: map[money.OrderID]Paid{}, early: map[uint64]Stamped{}}
 }
 
 // Find tells whether an order is known, and where it is: its Batch is nil while
 // it is pending.
-func (l *Ledger) Find(id coinop.OrderID) (at Paid, known bool) {
+func (l *Ledger) Find(id money.OrderID) (at Paid, known bool) {
 	at, known = l.where[id]
 	return at, known
 }
 
 // Expect makes an order known before its ticket is, and Forsake takes it back.
-func (l *Ledger) Expect(id coinop.OrderID) { l.where[id] = Paid{} }
+func (l *Ledger) Expect(id money.OrderID) { l.where[id] = Paid{} }
 
 // Forsake forgets an order that was expected.
-func (l *Ledger) Forsake(id coinop.OrderID) { delete(l.where, id) }
+func (l *Ledger) Forsake(id money.OrderID) { delete(l.where, id) }
 
 // Full reports whether more orders would pass MaxPending.
 func (l *Ledger) Full(more int) bool { return l.orders+more >= MaxPending }
@@ -96,7 +96,7 @@ func (l *Ledger) Full(more int) bool { return l.orders+more >= MaxPending }
 func (l *Ledger) Pending() []Ticket { return l.pending }
 
 // Promise adds a ticket. The caller puts its own head after it.
-func (l *Ledger) Promise(total coinop.Amount, orders int, entries []Entry, fx *step.Effects) {
+func (l *Ledger) Promise(total money.Amount, orders int, entries []Entry, fx *step.Effects) {
 	l.Seq++
 	l.Total = total
 	t := Ticket{l.Seq, total, orders, entries}

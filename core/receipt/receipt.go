@@ -14,9 +14,9 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // MaxEntries bounds the orders under one stamp: 2^12 of them need a path of 12
@@ -32,8 +32,8 @@ const (
 
 // An Entry is one order as the two ends of a channel write it down.
 type Entry struct {
-	Order  coinop.OrderID
-	Amount coinop.Amount
+	Order  money.OrderID
+	Amount money.Amount
 }
 
 // AppendEntries writes what ReadEntries reads.
@@ -66,7 +66,7 @@ func ReadEntries(r *codec.Reader) []Entry {
 }
 
 // Sum adds the entries' amounts.
-func Sum(entries []Entry) (total coinop.Amount, ok bool) {
+func Sum(entries []Entry) (total money.Amount, ok bool) {
 	for i := range entries {
 		if total, ok = total.Add(entries[i].Amount); !ok {
 			return 0, false
@@ -207,7 +207,7 @@ func ReadPayee(r *codec.Reader) (p Payee) {
 // To of the channel's tickets, Total in all since the channel opened.
 type Stamped struct {
 	From, To uint64
-	Total    coinop.Amount
+	Total    money.Amount
 	Sig      [64]byte
 }
 
@@ -259,7 +259,7 @@ type Batch struct {
 	Tree    Tree
 }
 
-// Proof returns the bytes that prove entry i, for coinop.Receipt.Proof.
+// Proof returns the bytes that prove entry i, for money.Receipt.Proof.
 func (b *Batch) Proof(i int) []byte {
 	path := b.Tree.path(i)
 	out := make([]byte, 0, 1+16+len(b.Payee.Node)+len(b.Payee.Stamp)+64+3*10+64+2*2+1+32*len(path))

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
@@ -23,7 +23,7 @@ func secret(t testing.TB, name string) keys.Secret {
 var channel = [16]byte{5}
 
 func entry(i int) receipt.Entry {
-	e := receipt.Entry{Amount: coinop.Amount(i + 1)}
+	e := receipt.Entry{Amount: money.Amount(i + 1)}
 	binary.BigEndian.PutUint32(e.Order[:], uint32(i))
 	return e
 }
@@ -123,7 +123,7 @@ func TestEntries(t *testing.T) {
 	if sum, ok := receipt.Sum(got); !ok || sum != 50*51/2 {
 		t.Errorf("they add up to %v", sum)
 	}
-	if _, ok := receipt.Sum([]receipt.Entry{{Amount: coinop.MaxAmount}, {Amount: 1}}); ok {
+	if _, ok := receipt.Sum([]receipt.Entry{{Amount: money.MaxAmount}, {Amount: 1}}); ok {
 		t.Error("a sum of more than there can be")
 	}
 	// A short message cannot ask for much memory.

@@ -1,9 +1,9 @@
 package receipt
 
 import (
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -29,7 +29,7 @@ func NewStamps(prefix string, channel [16]byte, payee Payee, key keys.Stamp) Sta
 
 // Stamp acknowledges the entries of tickets from+1 to to, with total in all,
 // and reports each as an outcome whose value is a Paid.
-func (s *Stamps) Stamp(from, to uint64, total coinop.Amount, entries []Entry, fx *step.Effects) {
+func (s *Stamps) Stamp(from, to uint64, total money.Amount, entries []Entry, fx *step.Effects) {
 	b := &Batch{Channel: s.channel, Payee: s.payee, Stamped: Stamped{From: from, To: to, Total: total}, Entries: entries, Tree: NewTree(entries)}
 	b.Stamped.Sign(s.key, s.channel, b.Tree.Root())
 	if len(s.list) == MaxStamps {
@@ -71,7 +71,7 @@ func (s *Stamps) Since(base uint64) []Stamped {
 func (s *Stamps) Len() int { return len(s.list) }
 
 // Check asserts that the last stamp is for what is held.
-func (s *Stamps) Check(seq uint64, total coinop.Amount) {
+func (s *Stamps) Check(seq uint64, total money.Amount) {
 	step.Assert(len(s.list) <= MaxStamps, "%s: %d stamps kept", s.prefix, len(s.list))
 	if n := len(s.list); n > 0 {
 		last := s.list[n-1]

@@ -20,7 +20,7 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 )
@@ -47,7 +47,7 @@ const Name = trade.Buyer
 // outlet. If Seller is set, it is also told what the order buys, and its goods
 // are waited for.
 type Ask struct {
-	Order  coinop.Order
+	Order  money.Order
 	Via    string
 	Seller string
 }
@@ -56,7 +56,7 @@ type Ask struct {
 // GoodsID.
 
 // GoodsID is the ID of the outcome whose value is the order's trade.Goods.
-func GoodsID(id coinop.OrderID) string { return "goods/" + id.Key() }
+func GoodsID(id money.OrderID) string { return "goods/" + id.Key() }
 
 type orderState uint8
 
@@ -68,7 +68,7 @@ const (
 )
 
 type order struct {
-	coinop.Order
+	money.Order
 	n      uint64 // place in the book
 	via    string
 	seller string
@@ -83,7 +83,7 @@ type payee struct {
 	key    string
 	to     string
 	start  step.Time
-	spent  coinop.Amount
+	spent  money.Amount
 	orders int // kept in the book
 }
 
@@ -93,13 +93,13 @@ type Book struct {
 
 	next    uint64
 	start   step.Time // of the current period
-	spent   coinop.Amount
+	spent   money.Amount
 	minute  step.Time
-	count   int           // orders asked in that minute
-	paid    coinop.Amount // ever
-	settled uint64        // orders paid, ever
+	count   int          // orders asked in that minute
+	paid    money.Amount // ever
+	settled uint64       // orders paid, ever
 
-	orders map[coinop.OrderID]*order
+	orders map[money.OrderID]*order
 	payees map[string]*payee
 	open   int
 	queue  []*order // by place; answered ones leave from the front
@@ -112,7 +112,7 @@ type Book struct {
 
 // NewBook returns an empty book.
 func NewBook(l Limits) *Book {
-	return &Book{limits: l, orders: map[coinop.OrderID]*order{}, payees: map[string]*payee{}}
+	return &Book{limits: l, orders: map[money.OrderID]*order{}, payees: map[string]*payee{}}
 }
 
 // Step is the whole policy.
@@ -202,7 +202,7 @@ func (b *Book) hand(o *order, fx *step.Effects) {
 // the proofs, is asked for the receipt; it cannot pay again for an Inquiry.
 func (b *Book) repeat(o *order, fx *step.Effects) {
 	if o.state != pending {
-		fx.Send = append(fx.Send, step.Packet{To: o.via, Msg: coinop.Inquiry{Order: o.ID}})
+		fx.Send = append(fx.Send, step.Packet{To: o.via, Msg: money.Inquiry{Order: o.ID}})
 	}
 	if o.state == delivered && o.seller != "" {
 		fx.Done = append(fx.Done, o.goodsOutcome())
@@ -211,51 +211,51 @@ func (b *Book) repeat(o *order, fx *step.Effects) {
 
 func (b *Book) allow(a Ask, now step.Time) (*payee, error) {
 	o := a.Order
-	refuse := func(kind coinop.Kind, err error) (*payee, error) {
-		return nil, &coinop.Error{Kind: kind, Op: "pay " + o.To, Err: err}
+	refuse := func(kind money.Kind, err error) (*payee, error) {
+		return nil, &money.Error{Kind: kind, Op: "pay " + o.To, Err: err}
 	}
 	b.renew(now)
 	switch {
-	case o.Amount == 0 || o.Amount > coinop.MaxAmount:
-		return refuse(coinop.Invalid, fmt.Errorf("the amount is %v; it must be 1 msat to %v", o.Amount, coinop.MaxAmount))
+	case o.Amount == 0 || o.Amount > money.MaxAmount:
+		return refuse(money.Invalid, fmt.Errorf("the amount is %v; it must be 1 msat to %v", o.Amount, money.MaxAmount))
 	case len(o.To) > maxText || len(o.For) > trade.MaxName:
-		return refuse(coinop.Invalid, fmt.Errorf("payee is %d and purpose %d bytes; the limits are %d and %d", len(o.To), len(o.For), maxText, trade.MaxName))
+		return refuse(money.Invalid, fmt.Errorf("payee is %d and purpose %d bytes; the limits are %d and %d", len(o.To), len(o.For), maxText, trade.MaxName))
 	case b.open >= MaxOpen:
-		return refuse(coinop.Refused, fmt.Errorf("%d orders are open already; try again when one is answered", b.open))
+		return refuse(money.Refused, fmt.Errorf("%d orders are open already; try again when one is answered", b.open))
 	}
 	l := b.limits
 	if l.Order > 0 && o.Amount > l.Order {
-		return refuse(coinop.Refused, &Refusal{Limit: "order", Asked: o.Amount, Left: l.Order, Max: l.Order})
+		return refuse(money.Refused, &Refusal{Limit: "order", Asked: o.Amount, Left: l.Order, Max: l.Order})
 	}
 	if unit := unitPrice(o); l.UnitPrice > 0 && unit > l.UnitPrice {
-		return refuse(coinop.Refused, &Refusal{Limit: "unit price", Asked: unit, Left: l.UnitPrice, Max: l.UnitPrice})
+		return refuse(money.Refused, &Refusal{Limit: "unit price", Asked: unit, Left: l.UnitPrice, Max: l.UnitPrice})
 	}
 	if l.PerMinute > 0 && b.count >= l.PerMinute {
-		return refuse(coinop.Refused, &Refusal{Limit: "per minute", Asked: o.Amount, Count: l.PerMinute, Renews: b.minute + step.Minute})
+		return refuse(money.Refused, &Refusal{Limit: "per minute", Asked: o.Amount, Count: l.PerMinute, Renews: b.minute + step.Minute})
 	}
 	_, end := l.Period.Window(now)
 	if l.Total > 0 && o.Amount > l.Total-min(b.spent, l.Total) {
-		return refuse(coinop.Refused, &Refusal{Limit: "total", Asked: o.Amount, Left: l.Total - min(b.spent, l.Total), Max: l.Total, Renews: end, Period: l.Period.String()})
+		return refuse(money.Refused, &Refusal{Limit: "total", Asked: o.Amount, Left: l.Total - min(b.spent, l.Total), Max: l.Total, Renews: end, Period: l.Period.String()})
 	}
 	p, err := b.payee(o.To, now)
 	if err != nil {
-		return refuse(coinop.Refused, err)
+		return refuse(money.Refused, err)
 	}
 	if l.Payee > 0 && o.Amount > l.Payee-min(p.spent, l.Payee) {
-		return refuse(coinop.Refused, &Refusal{Limit: "payee", Asked: o.Amount, Left: l.Payee - min(p.spent, l.Payee), Max: l.Payee, Renews: end, Period: l.Period.String()})
+		return refuse(money.Refused, &Refusal{Limit: "payee", Asked: o.Amount, Left: l.Payee - min(p.spent, l.Payee), Max: l.Payee, Renews: end, Period: l.Period.String()})
 	}
 	if _, ok := b.spent.Add(o.Amount); !ok {
-		return refuse(coinop.Refused, errors.New("the sum of all orders would pass what can exist"))
+		return refuse(money.Refused, errors.New("the sum of all orders would pass what can exist"))
 	}
 	return p, nil
 }
 
 // unitPrice is rounded up, so a fraction of a msat cannot slip under a limit.
-func unitPrice(o coinop.Order) coinop.Amount {
+func unitPrice(o money.Order) money.Amount {
 	if o.Units == 0 {
 		return 0
 	}
-	return (o.Amount + coinop.Amount(o.Units) - 1) / coinop.Amount(o.Units)
+	return (o.Amount + money.Amount(o.Units) - 1) / money.Amount(o.Units)
 }
 
 // renew starts a new period and a new minute when their time has come. A clock
@@ -303,7 +303,7 @@ func (b *Book) dropPayee() bool {
 	return true
 }
 
-func (b *Book) touch(p *payee, orders int, amount coinop.Amount) {
+func (b *Book) touch(p *payee, orders int, amount money.Amount) {
 	p.orders += orders
 	p.spent += amount
 	if len(b.touched) == 0 || !slices.Contains(b.touched, p) {
@@ -314,7 +314,7 @@ func (b *Book) touch(p *payee, orders int, amount coinop.Amount) {
 // answered files what the rail says. Only Unpaid, Refused and Invalid give the
 // money back to the budget: nothing else is certain.
 func (b *Book) answered(out step.Outcome, fx *step.Effects) {
-	id, ok := coinop.OrderIDFromKey(out.ID)
+	id, ok := money.OrderIDFromKey(out.ID)
 	o := b.orders[id]
 	if !ok || o == nil {
 		return
@@ -326,7 +326,7 @@ func (b *Book) answered(out step.Outcome, fx *step.Effects) {
 }
 
 func (b *Book) file(o *order, err error, fx *step.Effects) {
-	kind := coinop.KindOf(err)
+	kind := money.KindOf(err)
 	switch {
 	case err == nil:
 		b.close(o)
@@ -347,7 +347,7 @@ func (b *Book) file(o *order, err error, fx *step.Effects) {
 		fx.Put = append(fx.Put, record)
 		b.later, b.changed = true, b.changed || !record.Lazy
 		return
-	case kind == coinop.Unpaid || kind == coinop.Refused || kind == coinop.Invalid:
+	case kind == money.Unpaid || kind == money.Refused || kind == money.Invalid:
 		b.close(o)
 		if o.state == pending && o.at >= b.start {
 			b.spent -= min(b.spent, o.Amount)
@@ -437,7 +437,7 @@ func (o *order) goodsOutcome() step.Outcome {
 // seller owes, and the same order can be asked for again.
 func (b *Book) declined(from string, d trade.Decline, fx *step.Effects) {
 	if o := b.orders[d.Order]; o != nil && o.seller == from && o.state != delivered {
-		err := &coinop.Error{Kind: coinop.Pending, Op: "buy " + o.For, Err: fmt.Errorf("the seller declines: %q (due %v, ordered for %v)", d.Why, d.Due, o.Amount)}
+		err := &money.Error{Kind: money.Pending, Op: "buy " + o.For, Err: fmt.Errorf("the seller declines: %q (due %v, ordered for %v)", d.Why, d.Due, o.Amount)}
 		fx.Done = append(fx.Done, step.Outcome{ID: GoodsID(o.ID), Err: err})
 	}
 }
@@ -478,12 +478,12 @@ func (b *Book) check() {
 
 // Summary is what people ask of a purse.
 type Summary struct {
-	Open    int           `json:"open"`
-	Settled uint64        `json:"settled"`
-	Paid    coinop.Amount `json:"paid_msat"`
-	Spent   coinop.Amount `json:"spent_msat"` // reserved or paid in this period
-	Left    coinop.Amount `json:"left_msat"`  // of the total; 0 if there is no limit
-	Renews  step.Time     `json:"renews_ms,omitempty"`
+	Open    int          `json:"open"`
+	Settled uint64       `json:"settled"`
+	Paid    money.Amount `json:"paid_msat"`
+	Spent   money.Amount `json:"spent_msat"` // reserved or paid in this period
+	Left    money.Amount `json:"left_msat"`  // of the total; 0 if there is no limit
+	Renews  step.Time    `json:"renews_ms,omitempty"`
 }
 
 // Summary reads the book as of now.

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -60,19 +60,19 @@ func (d *desk) reload() {
 	d.book = again
 }
 
-func order(n int, to string, amount coinop.Amount) coinop.Order {
-	o := coinop.Order{To: "oneway://" + to, Amount: amount}
+func order(n int, to string, amount money.Amount) money.Order {
+	o := money.Order{To: "oneway://" + to, Amount: amount}
 	binary.BigEndian.PutUint32(o.ID[:], uint32(n))
 	return o
 }
 
-func ask(o coinop.Order) spend.Ask { return spend.Ask{Order: o, Via: "rail"} }
+func ask(o money.Order) spend.Ask { return spend.Ask{Order: o, Via: "rail"} }
 
-func answered(o coinop.Order, err error) step.Recv {
+func answered(o money.Order, err error) step.Recv {
 	return step.Recv{From: "rail", Msg: step.Outcome{ID: o.ID.Key(), Err: err}}
 }
 
-var unpaid = &coinop.Error{Kind: coinop.Unpaid, Err: errors.New("no route")}
+var unpaid = &money.Error{Kind: money.Unpaid, Err: errors.New("no route")}
 
 // refused returns the limit that an outcome says was reached, or "".
 func refused(fx step.Effects) (limit string, err error) {
@@ -91,7 +91,7 @@ func TestEachLimitIsNamed(t *testing.T) {
 	units := order(1, "a", 95)
 	units.Units = 9
 	for _, c := range []struct {
-		o     coinop.Order
+		o     money.Order
 		limit string
 		says  string
 	}{
@@ -106,7 +106,7 @@ func TestEachLimitIsNamed(t *testing.T) {
 	} {
 		fx := d.tell(ask(c.o))
 		limit, err := refused(fx)
-		if limit != c.limit || err != nil && (!strings.Contains(err.Error(), c.says) || coinop.KindOf(err) != coinop.Refused) {
+		if limit != c.limit || err != nil && (!strings.Contains(err.Error(), c.says) || money.KindOf(err) != money.Refused) {
 			t.Errorf("%v to %s: %v", c.o.Amount, c.o.To, err)
 		}
 		if limit != "" && len(fx.Send) != 0 {
@@ -136,9 +136,9 @@ func TestSenselessOrders(t *testing.T) {
 	long := order(1, strings.Repeat("x", 600), 1)
 	wordy := order(1, "a", 1)
 	wordy.For = strings.Repeat("x", trade.MaxName+1)
-	for _, o := range []coinop.Order{order(1, "a", 0), order(1, "a", coinop.MaxAmount+1), long, wordy} {
+	for _, o := range []money.Order{order(1, "a", 0), order(1, "a", money.MaxAmount+1), long, wordy} {
 		fx := d.tell(ask(o))
-		if len(fx.Done) != 1 || coinop.KindOf(fx.Done[0].Err) != coinop.Invalid || len(fx.Send)+len(d.book.Durable()) != 0 {
+		if len(fx.Done) != 1 || money.KindOf(fx.Done[0].Err) != money.Invalid || len(fx.Send)+len(d.book.Durable()) != 0 {
 			t.Errorf("%v to %.20s: %+v", o.Amount, o.To, fx)
 		}
 	}
@@ -150,10 +150,10 @@ func TestTheMoneyComesBackOnlyIfCertain(t *testing.T) {
 		back bool
 	}{
 		{unpaid, true},
-		{&coinop.Error{Kind: coinop.Refused}, true},
-		{&coinop.Error{Kind: coinop.Invalid}, true},
-		{&coinop.Error{Kind: coinop.Pending}, false},
-		{&coinop.Error{Kind: coinop.Broken}, false},
+		{&money.Error{Kind: money.Refused}, true},
+		{&money.Error{Kind: money.Invalid}, true},
+		{&money.Error{Kind: money.Pending}, false},
+		{&money.Error{Kind: money.Broken}, false},
 		{errors.New("who knows"), false},
 		{nil, false},
 	} {
@@ -187,7 +187,7 @@ func TestAnOrderIsHandedOverOnce(t *testing.T) {
 	if fx := d.tell(step.Rang{ID: step.Start}); len(fx.Send) != 0 {
 		t.Errorf("a paid order is handed over: %+v", fx.Send)
 	}
-	if fx := d.tell(ask(o)); len(fx.Send) != 1 || fx.Send[0].Msg != (coinop.Inquiry{Order: o.ID}) {
+	if fx := d.tell(ask(o)); len(fx.Send) != 1 || fx.Send[0].Msg != (money.Inquiry{Order: o.ID}) {
 		t.Errorf("a paid order is asked again: %+v", fx.Send)
 	}
 	if s := d.book.Summary(d.now); s.Paid != 60 || s.Settled != 1 || s.Open != 0 {
@@ -232,16 +232,16 @@ func TestGoods(t *testing.T) {
 func TestLimitsHoldWhateverHappens(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		l := spend.Limits{Order: 40, Total: 100 + coinop.Amount(r.IntN(100)), Payee: 60, Period: period(t, []string{"daily", "PT1H", "R/2023-01-01T00:07:00Z/PT30M"}[seed%3]), PerMinute: 9}
+		l := spend.Limits{Order: 40, Total: 100 + money.Amount(r.IntN(100)), Payee: 60, Period: period(t, []string{"daily", "PT1H", "R/2023-01-01T00:07:00Z/PT30M"}[seed%3]), PerMinute: 9}
 		d := newDesk(t, l)
 		type key struct {
 			start step.Time
 			payee string
 		}
-		spent := map[key]coinop.Amount{} // what may have left, by window and payee ("" for all)
+		spent := map[key]money.Amount{} // what may have left, by window and payee ("" for all)
 		minute := map[step.Time]int{}
-		var open []coinop.Order
-		windows := map[coinop.OrderID]step.Time{}
+		var open []money.Order
+		windows := map[money.OrderID]step.Time{}
 		latest := d.now // a clock that is set back renews nothing
 		for n := range 600 {
 			switch r.IntN(8) {
@@ -269,7 +269,7 @@ func TestLimitsHoldWhateverHappens(t *testing.T) {
 					spent[key{windows[o.ID], payee}] -= o.Amount
 				}
 			default:
-				o := order(n, fmt.Sprintf("p%d?n=%d", r.IntN(4), n), coinop.Amount(1+r.IntN(50)))
+				o := order(n, fmt.Sprintf("p%d?n=%d", r.IntN(4), n), money.Amount(1+r.IntN(50)))
 				fx := d.tell(ask(o))
 				latest = max(latest, d.now)
 				if len(fx.Send) == 0 {
@@ -303,7 +303,7 @@ func TestTheBookForgetsTheOldest(t *testing.T) {
 	if fx := d.tell(ask(order(5, "a", 1))); len(fx.Send) != 1 || fx.Send[0].Msg != order(5, "a", 1) {
 		t.Errorf("a forgotten order: %+v", fx.Send)
 	}
-	if fx := d.tell(ask(order(11, "a", 1))); len(fx.Send) != 1 || fx.Send[0].Msg != (coinop.Inquiry{Order: order(11, "a", 1).ID}) {
+	if fx := d.tell(ask(order(11, "a", 1))); len(fx.Send) != 1 || fx.Send[0].Msg != (money.Inquiry{Order: order(11, "a", 1).ID}) {
 		t.Errorf("a kept order: %+v", fx.Send)
 	}
 	if fx := d.tell(ask(first)); len(fx.Send) != 0 {
@@ -317,7 +317,7 @@ func TestOpenOrdersAreBounded(t *testing.T) {
 		d.tell(ask(order(n, "a", 1)))
 	}
 	fx := d.tell(ask(order(spend.MaxOpen, "a", 1)))
-	if len(fx.Done) != 1 || coinop.KindOf(fx.Done[0].Err) != coinop.Refused || !strings.Contains(fx.Done[0].Err.Error(), "4096 orders are open") {
+	if len(fx.Done) != 1 || money.KindOf(fx.Done[0].Err) != money.Refused || !strings.Contains(fx.Done[0].Err.Error(), "4096 orders are open") {
 		t.Errorf("%+v", fx.Done)
 	}
 }

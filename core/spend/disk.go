@@ -5,15 +5,15 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 )
 
 // orderKey is where an order is kept. What follows is all that a book has on
 // disk: its head, a tally for each payee, a record for each order.
-func orderKey(id coinop.OrderID) string { return "spend/o/" + id.Key() }
+func orderKey(id money.OrderID) string { return "spend/o/" + id.Key() }
 
 func (o *order) record() step.Record {
 	b := codec.AppendUint(nil, o.n)
@@ -113,7 +113,7 @@ func Load(db step.Reader, l Limits) (*Book, error) {
 }
 
 func (b *Book) loadOrder(key string, value []byte, byKey map[string]*payee) error {
-	id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, "spend/o/"))
+	id, ok := money.OrderIDFromKey(strings.TrimPrefix(key, "spend/o/"))
 	if !ok {
 		return fmt.Errorf("key %q is not an order's", key)
 	}

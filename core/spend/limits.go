@@ -5,16 +5,16 @@ import (
 	"strconv"
 	"strings"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
 // Limits are what a machine may spend. A zero field does not limit.
 type Limits struct {
-	Order     coinop.Amount // at most this for one order
-	UnitPrice coinop.Amount // at most this for one unit of what is bought
-	Total     coinop.Amount // at most this in a Period
-	Payee     coinop.Amount // at most this to one payee in a Period
+	Order     money.Amount // at most this for one order
+	UnitPrice money.Amount // at most this for one unit of what is bought
+	Total     money.Amount // at most this in a Period
+	Payee     money.Amount // at most this to one payee in a Period
 	Period    Period
 	PerMinute int // at most this many orders in a minute
 }
@@ -208,13 +208,13 @@ func RFC3339(t step.Time) string {
 // A Refusal says which limit was reached, how much of it is left, and when it
 // renews.
 type Refusal struct {
-	Limit  string        `json:"limit"` // order, unit price, total, payee, per minute, rail
-	Asked  coinop.Amount `json:"asked_msat"`
-	Left   coinop.Amount `json:"left_msat"`
-	Max    coinop.Amount `json:"max_msat"`
-	Count  int           `json:"count,omitempty"` // of a limit that counts orders
-	Renews step.Time     `json:"renews_ms,omitempty"`
-	Period string        `json:"period,omitempty"`
+	Limit  string       `json:"limit"` // order, unit price, total, payee, per minute, rail
+	Asked  money.Amount `json:"asked_msat"`
+	Left   money.Amount `json:"left_msat"`
+	Max    money.Amount `json:"max_msat"`
+	Count  int          `json:"count,omitempty"` // of a limit that counts orders
+	Renews step.Time    `json:"renews_ms,omitempty"`
+	Period string       `json:"period,omitempty"`
 }
 
 func (r *Refusal) Error() string {

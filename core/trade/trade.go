@@ -7,8 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 )
 
 // Limits in bytes and items, per message.
@@ -35,9 +35,9 @@ func Owns(typ uint16) bool { return typ >= typeBrowse && typ < typeEnd && typ%2 
 
 // An Item is something a machine sells by the unit.
 type Item struct {
-	Name  string        `json:"name"`
-	Unit  string        `json:"unit"`
-	Price coinop.Amount `json:"price_msat"` // per unit
+	Name  string       `json:"name"`
+	Unit  string       `json:"unit"`
+	Price money.Amount `json:"price_msat"` // per unit
 }
 
 // Browse asks what is for sale.
@@ -53,24 +53,24 @@ type Tariff struct {
 // Buy says what an order is for. The seller delivers when the order is paid, in
 // whichever sequence the two arrive.
 type Buy struct {
-	Order coinop.OrderID
+	Order money.OrderID
 	Item  string
 	Units uint64
 }
 
 // Goods delivers an order. Repeated ones carry the same payload.
 type Goods struct {
-	Order   coinop.OrderID
+	Order   money.OrderID
 	Payload []byte
 }
 
 // Got says the buyer has the goods on its own disk; the seller may forget them.
-type Got struct{ Order coinop.OrderID }
+type Got struct{ Order money.OrderID }
 
 // Decline says an order will not be delivered for what it pays, and why.
 type Decline struct {
-	Order coinop.OrderID
-	Due   coinop.Amount // what it would cost; 0 if it is not for sale
+	Order money.OrderID
+	Due   money.Amount // what it would cost; 0 if it is not for sale
 	Why   string
 }
 
@@ -89,7 +89,7 @@ const (
 // Claim is what a core tells the book of its own machine: Order pays for what
 // that core has sold on credit, so its payment belongs to the core, as a
 // step.Outcome, and is not earned a second time. It never goes over a link.
-type Claim struct{ Order coinop.OrderID }
+type Claim struct{ Order money.OrderID }
 
 // Core is the seller's book.
 func (Browse) Core() string { return Seller }
@@ -184,7 +184,7 @@ func Decode(b []byte) (Message, error) {
 	return m, nil
 }
 
-func readOrder(r *codec.Reader) (id coinop.OrderID) {
+func readOrder(r *codec.Reader) (id money.OrderID) {
 	r.Fill(id[:])
 	return id
 }

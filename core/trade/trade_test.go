@@ -5,12 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 )
 
 func every() []trade.Message {
-	id := coinop.OrderID{1, 2}
+	id := money.OrderID{1, 2}
 	return []trade.Message{
 		trade.Browse{},
 		trade.Tariff{},
@@ -19,7 +19,7 @@ func every() []trade.Message {
 		trade.Goods{Order: id},
 		trade.Goods{Order: id, Payload: bytes.Repeat([]byte{7}, trade.MaxPayload)},
 		trade.Got{Order: id},
-		trade.Decline{Order: id, Due: coinop.MaxAmount, Why: "paid too little"},
+		trade.Decline{Order: id, Due: money.MaxAmount, Why: "paid too little"},
 	}
 }
 
@@ -49,7 +49,7 @@ func TestLimits(t *testing.T) {
 		trade.Tariff{Items: make([]trade.Item, trade.MaxItems+1)},
 		trade.Tariff{PayTo: make([]string, 17)},
 		trade.Tariff{PayTo: []string{long(513)}},
-		trade.Decline{Due: coinop.MaxAmount + 1},
+		trade.Decline{Due: money.MaxAmount + 1},
 	} {
 		if got, err := trade.Decode(m.Append(nil)); err == nil {
 			t.Errorf("%T beyond its limit is read as %.60v", m, got)
@@ -61,7 +61,7 @@ func TestLimits(t *testing.T) {
 	}
 	full := trade.Tariff{}
 	for range trade.MaxItems {
-		full.Items = append(full.Items, trade.Item{Name: long(trade.MaxName), Unit: long(trade.MaxName), Price: coinop.MaxAmount})
+		full.Items = append(full.Items, trade.Item{Name: long(trade.MaxName), Unit: long(trade.MaxName), Price: money.MaxAmount})
 	}
 	for range 16 {
 		full.PayTo = append(full.PayTo, long(512))

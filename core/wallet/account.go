@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -116,20 +116,20 @@ type script struct {
 
 // An Entry is a line of an account's history.
 type Entry struct {
-	Point  string         `json:"point"` // transaction and output; of a payment only the transaction
-	Height int32          `json:"height"`
-	Sats   int64          `json:"sat"` // negative: what left the account, fee included
-	Order  coinop.OrderID `json:"order,omitzero"`
+	Point  string        `json:"point"` // transaction and output; of a payment only the transaction
+	Height int32         `json:"height"`
+	Sats   int64         `json:"sat"` // negative: what left the account, fee included
+	Order  money.OrderID `json:"order,omitzero"`
 }
 
-func (w *Wallet) fail(id string, kind coinop.Kind, op string, err error, fx *step.Effects) {
-	fx.Done = append(fx.Done, step.Outcome{ID: id, Err: &coinop.Error{Kind: kind, Op: op, Err: err}})
+func (w *Wallet) fail(id string, kind money.Kind, op string, err error, fx *step.Effects) {
+	fx.Done = append(fx.Done, step.Outcome{ID: id, Err: &money.Error{Kind: kind, Op: op, Err: err}})
 }
 
 func (w *Wallet) open(ev Open, fx *step.Effects) {
 	a, err := w.admit(ev, fx)
 	if err != nil {
-		w.fail(ev.Ask, coinop.Refused, "open account "+ev.Account, err, fx)
+		w.fail(ev.Ask, money.Refused, "open account "+ev.Account, err, fx)
 		return
 	}
 	fx.Done = append(fx.Done, step.Outcome{ID: ev.Ask, Value: w.view(a)})
@@ -298,7 +298,7 @@ func (a *account) unsure() bool {
 // hold keeps a question for an address until the chain has told.
 func (w *Wallet) hold(id, op string, ev any, fx *step.Effects) {
 	if len(w.held) == MaxHeld {
-		w.fail(id, coinop.Refused, op, fmt.Errorf("%d questions for an address wait for the chain, which is the limit; ask again", MaxHeld), fx)
+		w.fail(id, money.Refused, op, fmt.Errorf("%d questions for an address wait for the chain, which is the limit; ask again", MaxHeld), fx)
 		return
 	}
 	w.held = append(w.held, ev)
@@ -332,7 +332,7 @@ func (w *Wallet) freshAddress(ev Fresh, fx *step.Effects) {
 			return
 		}
 	}
-	w.fail(ev.Ask, coinop.Refused, "address", err, fx)
+	w.fail(ev.Ask, money.Refused, "address", err, fx)
 }
 
 // fresh hands out the next receiving address, unless Gap of them are out and
@@ -365,7 +365,7 @@ func (w *Wallet) fresh(a *account, fx *step.Effects) (Address, error) {
 func (w *Wallet) revoke(ev Revoke, fx *step.Effects) {
 	a := w.accounts[ev.Account]
 	if a == nil {
-		w.fail(ev.Ask, coinop.Refused, "revoke", fmt.Errorf("no account is called %.90q", ev.Account), fx)
+		w.fail(ev.Ask, money.Refused, "revoke", fmt.Errorf("no account is called %.90q", ev.Account), fx)
 		return
 	}
 	if !a.revoked {
@@ -402,7 +402,7 @@ func (w *Wallet) invite(ev Invite, fx *step.Effects) {
 		}
 	}
 	if err != nil {
-		w.fail(ev.Ask, coinop.Refused, "invite", err, fx)
+		w.fail(ev.Ask, money.Refused, "invite", err, fx)
 		return
 	}
 	w.invites[hash] = invite{ev.Account, ev.Tenant, ev.Expires}

@@ -5,9 +5,9 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 )
@@ -41,8 +41,8 @@ func TestNoBillHasAnAddressThatMayBePaidAlready(t *testing.T) {
 			scripts = append(scripts, s.Script)
 		}
 	}
-	id := coinop.OrderID{1}
-	if at, _ := told(tell(wallet.Invoice{Order: id, Account: "shop", Amount: 500 * coinop.Sat})); at.Text != "" {
+	id := money.OrderID{1}
+	if at, _ := told(tell(wallet.Invoice{Order: id, Account: "shop", Amount: 500 * money.Sat})); at.Text != "" {
 		t.Fatalf("it gives out address %d before the chain has told of it", at.Index)
 	}
 	old := wire.NewMsgTx(2)

@@ -7,9 +7,9 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -18,7 +18,7 @@ import (
 // outcome's error says why there is none.
 type Bump struct {
 	Ask   string
-	Order coinop.OrderID
+	Order money.OrderID
 	Point wire.OutPoint
 	Rate  tx.FeeRate // 0: a quarter more than before
 }
@@ -26,7 +26,7 @@ type Bump struct {
 func (w *Wallet) bumpAsked(ev Bump, fx *step.Effects) {
 	err := w.bumpOne(ev, fx)
 	if err != nil {
-		w.fail(ev.Ask, coinop.Refused, "bump", err, fx)
+		w.fail(ev.Ask, money.Refused, "bump", err, fx)
 		return
 	}
 	fx.Done = append(fx.Done, step.Outcome{ID: ev.Ask})
@@ -36,7 +36,7 @@ func (w *Wallet) bumpOne(ev Bump, fx *step.Effects) error {
 	if ev.Rate > w.o.MaxFeeRate {
 		return fmt.Errorf("the fee rate is %d sat/kvB; the cap is %d (Options.MaxFeeRate)", ev.Rate, w.o.MaxFeeRate)
 	}
-	if ev.Order == (coinop.OrderID{}) {
+	if ev.Order == (money.OrderID{}) {
 		c := w.coinAt(ev.Point)
 		if c == nil || c.height > 0 || c.tx == nil {
 			return fmt.Errorf("%v is no coin of ours that waits for a block", ev.Point)

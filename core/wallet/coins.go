@@ -8,11 +8,11 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -84,7 +84,7 @@ func (w *Wallet) paidTo(s *script, coins []*coin, fx *step.Effects) {
 	}
 	for _, c := range coins {
 		if point := c.point.String(); c.height > 0 && !a.noted[point] {
-			id := coinop.OrderID{}
+			id := money.OrderID{}
 			if b := w.billed[string(s.Script.Script)]; b != nil {
 				id = b.order
 			}

@@ -8,12 +8,12 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -37,10 +37,10 @@ const (
 	linesKey   = "wallet/h/"
 )
 
-func orderKey(id coinop.OrderID) string { return ordersKey + id.Key() }
-func billKey(id coinop.OrderID) string  { return billsKey + id.Key() }
-func batchKey(n uint64) string          { return fmt.Sprintf("%s%016x", batchesKey, n) }
-func inviteKey(hash [32]byte) string    { return invitesKey + hex.EncodeToString(hash[:]) }
+func orderKey(id money.OrderID) string { return ordersKey + id.Key() }
+func billKey(id money.OrderID) string  { return billsKey + id.Key() }
+func batchKey(n uint64) string         { return fmt.Sprintf("%s%016x", batchesKey, n) }
+func inviteKey(hash [32]byte) string   { return invitesKey + hex.EncodeToString(hash[:]) }
 func historyKey(account string, n uint64) string {
 	return fmt.Sprintf("%s%s/%016x", linesKey, account, n)
 }
@@ -151,7 +151,7 @@ func (o *order) record() step.Record {
 
 // readOrder also returns the number of the batch that settled it.
 func readOrder(name string, r *codec.Reader) (o *order, batch uint64, has bool) {
-	id, ok := coinop.OrderIDFromKey(name)
+	id, ok := money.OrderIDFromKey(name)
 	if !ok {
 		r.Fail(fmt.Errorf("%q is not an order", name))
 	}
@@ -166,7 +166,7 @@ func readOrder(name string, r *codec.Reader) (o *order, batch uint64, has bool) 
 	}
 	switch {
 	case o.state == failed:
-		o.kind, o.why = coinop.Kind(r.U8()), r.String(maxText, "reason")
+		o.kind, o.why = money.Kind(r.U8()), r.String(maxText, "reason")
 	case o.state > failed:
 		r.Fail(fmt.Errorf("order has the state %d", o.state))
 	}
@@ -302,7 +302,7 @@ func (w *Wallet) readMember(r *codec.Reader) *member {
 		m.inputs = append(m.inputs, in)
 	}
 	for k := r.Int(MaxOrders, "number of orders"); k > 0 && r.Err() == nil; k-- {
-		var id coinop.OrderID
+		var id money.OrderID
 		r.Fill(id[:])
 		o := w.orders[id]
 		if r.Err() == nil && (o == nil || o.Account != m.account) {
@@ -394,7 +394,7 @@ func (b *bill) record() step.Record {
 }
 
 func readBill(name string, r *codec.Reader) *bill {
-	id, ok := coinop.OrderIDFromKey(name)
+	id, ok := money.OrderIDFromKey(name)
 	if !ok {
 		r.Fail(fmt.Errorf("%q is not an order", name))
 	}

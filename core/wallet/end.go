@@ -9,11 +9,11 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -46,7 +46,7 @@ type EndOptions struct {
 type End struct {
 	o       EndOptions
 	account string // once it is claimed
-	orders  map[coinop.OrderID]*errand
+	orders  map[money.OrderID]*errand
 	proven  []proven // the oldest first
 	linked  bool
 	asked   []string // who waits for a Look
@@ -74,7 +74,7 @@ func (p *proven) record() step.Record {
 
 // LoadEnd reads a device's end back, or makes a new one.
 func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
-	e := &End{o: o, orders: map[coinop.OrderID]*errand{}}
+	e := &End{o: o, orders: map[money.OrderID]*errand{}}
 	raw, err := db.Get(claimedKey)
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
 	e.account = string(raw)
 	scan := db.Scan(errandsKey, func(key string, value []byte) bool {
 		p := &errand{Pay: Pay{Account: e.account}}
-		id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, errandsKey))
+		id, ok := money.OrderIDFromKey(strings.TrimPrefix(key, errandsKey))
 		r := codec.NewReader(value)
 		p.Order, p.Script, p.Amount, p.consented = id, append([]byte(nil), r.Bytes(MaxScript, "script")...), r.Amount(), readBool(r)
 		p.Rate = tx.FeeRate(r.Int(int(tx.MaxFeeRate), "fee rate"))
@@ -103,7 +103,7 @@ func LoadEnd(db step.Reader, o EndOptions) (*End, error) {
 
 func (e *End) loadProven(db step.Reader) (err error) {
 	scan := db.Scan(provenKey, func(key string, value []byte) bool {
-		id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, provenKey))
+		id, ok := money.OrderIDFromKey(strings.TrimPrefix(key, provenKey))
 		r := codec.NewReader(value)
 		p := proven{n: r.Uvarint(), Paid: Paid{Order: id, Amount: r.Amount()}}
 		p.proof = append([]byte(nil), r.Take(r.Len())...)
@@ -143,7 +143,7 @@ func (e *End) Durable() (all []step.Record) {
 }
 
 // Known reports whether an order was told to the gateway and is not answered.
-func (e *End) Known(id coinop.OrderID) bool { return e.orders[id] != nil }
+func (e *End) Known(id money.OrderID) bool { return e.orders[id] != nil }
 
 // Step is the whole end. It takes Pay, Peek, and what the gateway says.
 func (e *End) Step(in step.Input) (fx step.Effects) {
@@ -151,7 +151,7 @@ func (e *End) Step(in step.Input) (fx step.Effects) {
 		switch ev := event.(type) {
 		case Pay:
 			e.pay(ev, &fx)
-		case coinop.Inquiry:
+		case money.Inquiry:
 			e.prove(ev, &fx)
 		case Peek:
 			e.asked = append(e.asked, ev.Ask)
@@ -193,7 +193,7 @@ func (e *End) pay(p Pay, fx *step.Effects) {
 	if e.orders[p.Order] == nil {
 		if len(e.orders) == MaxErrands {
 			err := fmt.Errorf("%d orders wait at the gateway, which is the limit", MaxErrands)
-			fx.Done = append(fx.Done, step.Outcome{ID: p.Order.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + p.Order.String(), Err: err}})
+			fx.Done = append(fx.Done, step.Outcome{ID: p.Order.Key(), Err: &money.Error{Kind: money.Unpaid, Op: "pay " + p.Order.String(), Err: err}})
 			return
 		}
 		p.Account = e.account
@@ -205,11 +205,11 @@ func (e *End) pay(p Pay, fx *step.Effects) {
 
 // prove answers for an order that is settled, and never pays. One that is not
 // is answered when it is.
-func (e *End) prove(q coinop.Inquiry, fx *step.Effects) {
+func (e *End) prove(q money.Inquiry, fx *step.Effects) {
 	if e.orders[q.Order] != nil {
 		return
 	}
-	out := step.Outcome{ID: q.Order.Key(), Err: &coinop.Error{Kind: coinop.Refused, Op: "prove " + q.Order.String(), Err: coinop.ErrForgotten}}
+	out := step.Outcome{ID: q.Order.Key(), Err: &money.Error{Kind: money.Refused, Op: "prove " + q.Order.String(), Err: money.ErrForgotten}}
 	for _, p := range e.proven {
 		if p.Order == q.Order {
 			out = step.Outcome{ID: out.ID, Value: p.Paid}
@@ -260,7 +260,7 @@ func (e *End) heard(msg any, fx *step.Effects) {
 		}
 	case Refused:
 		e.refused = m.Why
-		e.answerLooks(nil, &coinop.Error{Kind: coinop.Refused, Op: "ask the gateway", Err: fmt.Errorf("it says %.200q", m.Why)}, fx)
+		e.answerLooks(nil, &money.Error{Kind: money.Refused, Op: "ask the gateway", Err: fmt.Errorf("it says %.200q", m.Why)}, fx)
 	case Shown:
 		e.answerLooks(m, e.mine(m), fx)
 	case Settled:
@@ -280,10 +280,10 @@ func (e *End) heard(msg any, fx *step.Effects) {
 			e.refused = "order " + m.ID.String() + " has the signer's consent and may still be paid: " + m.Why
 		} else if p != nil {
 			kind := m.Kind
-			if kind != coinop.Invalid {
-				kind = coinop.Unpaid
+			if kind != money.Invalid {
+				kind = money.Unpaid
 			}
-			e.done(p, step.Outcome{ID: p.Order.Key(), Err: &coinop.Error{Kind: kind, Op: "pay " + p.Order.String(), Err: fmt.Errorf("the gateway says %.300q", m.Why)}}, fx)
+			e.done(p, step.Outcome{ID: p.Order.Key(), Err: &money.Error{Kind: kind, Op: "pay " + p.Order.String(), Err: fmt.Errorf("the gateway says %.300q", m.Why)}}, fx)
 		}
 	}
 }
@@ -355,9 +355,9 @@ func (e *End) Summary() EndSummary {
 	return EndSummary{e.account, e.linked, len(e.orders), e.refused}
 }
 
-func sortedOrders(m map[coinop.OrderID]*errand) []coinop.OrderID {
-	return slices.SortedFunc(maps.Keys(m), func(a, b coinop.OrderID) int { return bytes.Compare(a[:], b[:]) })
+func sortedOrders(m map[money.OrderID]*errand) []money.OrderID {
+	return slices.SortedFunc(maps.Keys(m), func(a, b money.OrderID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 // Known reports whether the wallet has an order.
-func (w *Wallet) Known(id coinop.OrderID) bool { return w.orders[id] != nil }
+func (w *Wallet) Known(id money.OrderID) bool { return w.orders[id] != nil }

@@ -7,10 +7,10 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/mnemonic"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 	"coinop.dev/sim"
@@ -59,10 +59,10 @@ func (b *endBench) gateway(msg any) step.Effects {
 }
 
 // claimed is an end that has its account and one order at the gateway.
-func (b *endBench) ordered() coinop.OrderID {
+func (b *endBench) ordered() money.OrderID {
 	b.gateway(wallet.Claimed{Account: "meter"})
-	id := coinop.OrderID{1}
-	fx := b.step(wallet.Pay{Order: id, Script: []byte{0x51}, Amount: 1000 * coinop.Sat})
+	id := money.OrderID{1}
+	fx := b.step(wallet.Pay{Order: id, Script: []byte{0x51}, Amount: 1000 * money.Sat})
 	if len(fx.Put) == 0 || !slices.ContainsFunc(fx.Send, func(p step.Packet) bool { _, ok := p.Msg.(wallet.Order); return ok && p.To == b.o.Gateway }) {
 		b.t.Fatalf("an order does %+v", fx)
 	}
@@ -86,7 +86,7 @@ func TestEndClaims(t *testing.T) {
 func TestEndIsDeafToStrangers(t *testing.T) {
 	b := newEnd(t)
 	id := b.ordered()
-	if fx := b.step(step.Recv{From: "peer/03", Msg: wallet.Failed{ID: id, Kind: coinop.Unpaid}}); len(fx.Done) > 0 {
+	if fx := b.step(step.Recv{From: "peer/03", Msg: wallet.Failed{ID: id, Kind: money.Unpaid}}); len(fx.Done) > 0 {
 		t.Errorf("a stranger ends the order: %+v", fx.Done)
 	}
 }
@@ -100,11 +100,11 @@ func TestGatewayDeniesWhatWasConsentedTo(t *testing.T) {
 			b.step(step.Recv{From: consent.Core, Msg: step.Outcome{Value: consent.Given{Orders: []consent.Order{{ID: id}}}}})
 			b.load() // the device remembers it
 		}
-		fx := b.gateway(wallet.Failed{ID: id, Kind: coinop.Unpaid, Why: "no coins"})
+		fx := b.gateway(wallet.Failed{ID: id, Kind: money.Unpaid, Why: "no coins"})
 		switch {
 		case consented && len(fx.Done) > 0:
 			t.Errorf("consented to, and the gateway's word ends it: %+v", fx.Done)
-		case !consented && (len(fx.Done) != 1 || !errors.Is(fx.Done[0].Err, coinop.Unpaid)):
+		case !consented && (len(fx.Done) != 1 || !errors.Is(fx.Done[0].Err, money.Unpaid)):
 			t.Errorf("not consented to, and the gateway's word gives %+v", fx.Done)
 		}
 		if b.end.Known(id) != consented {

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
@@ -20,9 +20,9 @@ import (
 )
 
 var messages = []wallet.Message{
-	wallet.Order{ID: orderID("o1"), Account: "alice", Script: tx.P2WPKH(secret("shop").Public()), Amount: 5 * coinop.Sat, Rate: 2000},
+	wallet.Order{ID: orderID("o1"), Account: "alice", Script: tx.P2WPKH(secret("shop").Public()), Amount: 5 * money.Sat, Rate: 2000},
 	wallet.Settled{ID: orderID("o1"), Proof: []byte{1, 2, 3}},
-	wallet.Failed{ID: orderID("o1"), Kind: coinop.Unpaid, Why: "no coins"},
+	wallet.Failed{ID: orderID("o1"), Kind: money.Unpaid, Why: "no coins"},
 	wallet.Claim{Code: "0123456789abcdef", Descriptor: "wpkh(tpub/<0;1>/*)", Since: 7},
 	wallet.Claimed{Account: "alice"},
 	wallet.Refused{Why: "the claim code is unknown"},

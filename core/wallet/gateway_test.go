@@ -12,10 +12,10 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
@@ -280,12 +280,12 @@ func (k *talk) clean(text string) string {
 
 func (k *talk) done(d step.Outcome) {
 	name := d.ID
-	id, isOrder := coinop.OrderIDFromKey(d.ID)
+	id, isOrder := money.OrderIDFromKey(d.ID)
 	if isOrder {
 		name = orderName(id)
 	}
 	if rest, ok := strings.CutPrefix(d.ID, "bill/"); ok {
-		id, _ = coinop.OrderIDFromKey(rest)
+		id, _ = money.OrderIDFromKey(rest)
 		name = "bill " + orderName(id)
 	}
 	switch v := d.Value.(type) {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -19,14 +19,14 @@ import (
 // nobody until the rest comes. What comes later, after the bill was paid or has
 // expired, is told as it comes: money is never refused.
 type Invoice struct {
-	Order   coinop.OrderID
+	Order   money.OrderID
 	Account string
-	Amount  coinop.Amount
+	Amount  money.Amount
 	Expires step.Time // 0: never
 }
 
 // BillID is the ID of an Invoice's outcome.
-func BillID(id coinop.OrderID) string { return "bill/" + id.Key() }
+func BillID(id money.OrderID) string { return "bill/" + id.Key() }
 
 // incomeID is the ID of the outcomes that the till files.
 const incomeID = "income"
@@ -42,16 +42,16 @@ type Received struct{ receipt.Entry }
 func (r Received) Income() receipt.Entry { return r.Entry }
 
 type bill struct {
-	order   coinop.OrderID
+	order   money.OrderID
 	n       uint64
 	account string
 	index   uint32
-	amount  coinop.Amount
+	amount  money.Amount
 	expires step.Time
-	told    coinop.Amount   // to the till
+	told    money.Amount    // to the till
 	late    bool            // the first coin came after expiry
 	counted []wire.OutPoint // coins that are deep enough
-	got     coinop.Amount   // in them
+	got     money.Amount    // in them
 
 	script []byte
 }
@@ -65,15 +65,15 @@ func (w *Wallet) invoice(ev Invoice, fx *step.Effects) {
 	}
 	at, err := w.bill(ev, fx)
 	if err != nil {
-		w.fail(BillID(ev.Order), coinop.Refused, "bill "+ev.Order.String(), err, fx)
+		w.fail(BillID(ev.Order), money.Refused, "bill "+ev.Order.String(), err, fx)
 		return
 	}
 	fx.Done = append(fx.Done, step.Outcome{ID: BillID(ev.Order), Value: at})
 }
 
 func (w *Wallet) bill(ev Invoice, fx *step.Effects) (at Address, err error) {
-	if ev.Amount == 0 || ev.Amount > coinop.MaxAmount {
-		return at, fmt.Errorf("the amount is %v; it must be 1 msat to %v", ev.Amount, coinop.MaxAmount)
+	if ev.Amount == 0 || ev.Amount > money.MaxAmount {
+		return at, fmt.Errorf("the amount is %v; it must be 1 msat to %v", ev.Amount, money.MaxAmount)
 	}
 	if b := w.bills[ev.Order]; b != nil {
 		if b.amount != ev.Amount && b.got > 0 {

@@ -7,15 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 )
 
-func numbered(i int) (id coinop.OrderID) {
+func numbered(i int) (id money.OrderID) {
 	binary.BigEndian.PutUint64(id[:], uint64(i)+1)
 	return id
 }
@@ -33,13 +33,13 @@ func TestOneAccountIsBounded(t *testing.T) {
 	var refused, proposed int
 	in := step.Input{At: k.now}
 	for i := range wallet.MaxAccountWaiting + 10 {
-		in.Events = append(in.Events, wallet.Pay{Order: numbered(i), Script: tx.P2WPKH(secret("shop").Public()), Amount: 1000 * coinop.Sat})
+		in.Events = append(in.Events, wallet.Pay{Order: numbered(i), Script: tx.P2WPKH(secret("shop").Public()), Amount: 1000 * money.Sat})
 	}
 	for range 40 {
 		fx := k.core.Step(in)
 		in = step.Input{At: k.now + 1, Events: []any{step.Rang{ID: "wallet"}}}
 		for _, d := range fx.Done {
-			if coinop.KindOf(d.Err) != coinop.Unpaid || !strings.Contains(d.Err.Error(), fmt.Sprint(wallet.MaxAccountWaiting)) {
+			if money.KindOf(d.Err) != money.Unpaid || !strings.Contains(d.Err.Error(), fmt.Sprint(wallet.MaxAccountWaiting)) {
 				t.Fatalf("%+v", d)
 			}
 			refused++
@@ -71,7 +71,7 @@ func TestTheLargestProposal(t *testing.T) {
 	k.obey("mine")
 	var events []any
 	for i := range wallet.MaxOrders {
-		events = append(events, wallet.Pay{Order: numbered(i), Script: tx.P2WPKH(secret(fmt.Sprint(i)).Public()), Amount: 1400 * coinop.Sat})
+		events = append(events, wallet.Pay{Order: numbered(i), Script: tx.P2WPKH(secret(fmt.Sprint(i)).Public()), Amount: 1400 * money.Sat})
 	}
 	fx := k.core.Step(step.Input{At: k.now, Events: events})
 	for _, p := range fx.Send {

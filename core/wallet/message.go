@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 )
 
 // Message types, odd and custom (BOLT 1). Those of one device and its gateway;
@@ -45,23 +45,23 @@ type Message interface {
 // Order asks the gateway to pay from the device's account. It is asked again
 // until it is answered, and paid once.
 type Order struct {
-	ID      coinop.OrderID
+	ID      money.OrderID
 	Account string // "" if the device has one
 	Script  []byte
-	Amount  coinop.Amount
+	Amount  money.Amount
 	Rate    tx.FeeRate // 0: as the gateway thinks fit
 }
 
 // Settled answers Order: it is paid, and Proof is its receipt (Verify).
 type Settled struct {
-	ID    coinop.OrderID
+	ID    money.OrderID
 	Proof []byte
 }
 
 // Failed answers Order: it is not paid, and never will be under this ID.
 type Failed struct {
-	ID   coinop.OrderID
-	Kind coinop.Kind
+	ID   money.OrderID
+	Kind money.Kind
 	Why  string
 }
 
@@ -175,7 +175,7 @@ func Decode(b []byte) (Message, error) {
 	case typeFailed:
 		f := Failed{}
 		r.Fill(f.ID[:])
-		if f.Kind = coinop.Kind(r.U8()); f.Kind > coinop.Broken {
+		if f.Kind = money.Kind(r.U8()); f.Kind > money.Broken {
 			r.Fail(fmt.Errorf("kind %d is unknown", f.Kind))
 		}
 		f.Why = r.String(maxText, "reason")
@@ -219,5 +219,5 @@ func readBool(r *codec.Reader) bool {
 }
 
 func readSats(r *codec.Reader) int64 {
-	return int64(r.Uint(uint64(coinop.MaxAmount.Sats()), "amount in satoshi"))
+	return int64(r.Uint(uint64(money.MaxAmount.Sats()), "amount in satoshi"))
 }

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/payuri"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -17,11 +17,11 @@ import (
 // paid once; an order that was answered Unpaid may be asked again, by whoever is
 // on this machine.
 type Pay struct {
-	Order   coinop.OrderID
+	Order   money.OrderID
 	Account string // "": the default one
 	Script  []byte
-	Amount  coinop.Amount // a fraction of a satoshi is rounded up
-	Rate    tx.FeeRate    // 0: Options.FeeRate
+	Amount  money.Amount // a fraction of a satoshi is rounded up
+	Rate    tx.FeeRate   // 0: Options.FeeRate
 }
 
 type orderState uint8
@@ -42,12 +42,12 @@ type order struct {
 	batch *batch
 	out   uint32 // of the settled transaction
 
-	kind coinop.Kind // of a failure
+	kind money.Kind // of a failure
 	why  string
 }
 
 // sats is what the order's output holds.
-func (o *order) sats() int64 { return (o.Amount + coinop.Sat - 1).Sats() }
+func (o *order) sats() int64 { return (o.Amount + money.Sat - 1).Sats() }
 
 func (w *Wallet) pay(p Pay, from string, fx *step.Effects) {
 	if o := w.orders[p.Order]; o != nil {
@@ -73,7 +73,7 @@ func (w *Wallet) payAgain(o *order, from string, fx *step.Effects) {
 	switch {
 	case o.from != from:
 		err := fmt.Errorf("order %v is another account's; choose a new ID", o.Order)
-		w.answer(&order{Pay: o.Pay, from: from, state: failed, kind: coinop.Invalid, why: err.Error()}, err, fx)
+		w.answer(&order{Pay: o.Pay, from: from, state: failed, kind: money.Invalid, why: err.Error()}, err, fx)
 	case o.state == settled || o.batch != nil && o.batch.answered:
 		w.answer(o, nil, fx)
 	case o.state == failed:
@@ -81,26 +81,26 @@ func (w *Wallet) payAgain(o *order, from string, fx *step.Effects) {
 	}
 }
 
-func (w *Wallet) payable(p Pay, from string) (*account, coinop.Kind, error) {
+func (w *Wallet) payable(p Pay, from string) (*account, money.Kind, error) {
 	a, err := w.account(p.Account)
 	if from != "" {
 		a, err = w.mine(from, p.Account)
 	}
 	switch {
 	case err != nil:
-		return nil, coinop.Unpaid, err
+		return nil, money.Unpaid, err
 	case a.next[change] >= MaxAddresses:
-		return nil, coinop.Unpaid, fmt.Errorf("account %s has made %d transactions, which is the limit; move its money to a new one", a.name, MaxAddresses)
-	case p.Amount == 0 || p.Amount > coinop.MaxAmount:
-		return nil, coinop.Invalid, fmt.Errorf("the amount is %v; it must be 1 msat to %v", p.Amount, coinop.MaxAmount)
+		return nil, money.Unpaid, fmt.Errorf("account %s has made %d transactions, which is the limit; move its money to a new one", a.name, MaxAddresses)
+	case p.Amount == 0 || p.Amount > money.MaxAmount:
+		return nil, money.Invalid, fmt.Errorf("the amount is %v; it must be 1 msat to %v", p.Amount, money.MaxAmount)
 	case len(p.Script) == 0 || len(p.Script) > MaxScript:
-		return nil, coinop.Invalid, fmt.Errorf("the script is %d bytes; it must be 1 to %d", len(p.Script), MaxScript)
-	case (p.Amount + coinop.Sat - 1).Sats() < dust(p.Script):
-		return nil, coinop.Unpaid, fmt.Errorf("%v is dust: nodes relay no output of that kind below %d sat; pay over a channel", p.Amount, dust(p.Script))
+		return nil, money.Invalid, fmt.Errorf("the script is %d bytes; it must be 1 to %d", len(p.Script), MaxScript)
+	case (p.Amount + money.Sat - 1).Sats() < dust(p.Script):
+		return nil, money.Unpaid, fmt.Errorf("%v is dust: nodes relay no output of that kind below %d sat; pay over a channel", p.Amount, dust(p.Script))
 	case p.Rate != 0 && (p.Rate < tx.MinFeeRate || p.Rate > w.o.MaxFeeRate):
-		return nil, coinop.Invalid, fmt.Errorf("the fee rate is %d sat/kvB; it must be %d to %d", p.Rate, tx.MinFeeRate, w.o.MaxFeeRate)
+		return nil, money.Invalid, fmt.Errorf("the fee rate is %d sat/kvB; it must be %d to %d", p.Rate, tx.MinFeeRate, w.o.MaxFeeRate)
 	case w.waiting >= MaxWaiting || a.pending >= MaxAccountWaiting:
-		return nil, coinop.Unpaid, fmt.Errorf("%d orders wait, %d of them of account %s; the limits are %d and %d; try again when one is answered", w.waiting, a.pending, a.name, MaxWaiting, MaxAccountWaiting)
+		return nil, money.Unpaid, fmt.Errorf("%d orders wait, %d of them of account %s; the limits are %d and %d; try again when one is answered", w.waiting, a.pending, a.name, MaxWaiting, MaxAccountWaiting)
 	}
 	return a, 0, nil
 }
@@ -148,7 +148,7 @@ func compare[T int64 | uint64](a, b T) int {
 func (w *Wallet) unpaidOrder(o *order, err error, fx *step.Effects) {
 	w.dequeue(o)
 	w.done(o)
-	o.state, o.kind, o.why, o.batch = failed, coinop.Unpaid, err.Error(), nil
+	o.state, o.kind, o.why, o.batch = failed, money.Unpaid, err.Error(), nil
 	o.why = o.why[:min(len(o.why), maxText)]
 	if o.from == "" {
 		delete(w.orders, o.Order)
@@ -181,12 +181,12 @@ func (w *Wallet) answer(o *order, err error, fx *step.Effects) {
 }
 
 // prove answers for an order that is known, and never pays.
-func (w *Wallet) prove(q coinop.Inquiry, fx *step.Effects) {
+func (w *Wallet) prove(q money.Inquiry, fx *step.Effects) {
 	if o := w.orders[q.Order]; o != nil && o.from == "" {
 		w.payAgain(o, "", fx)
 		return
 	}
-	w.fail(q.Order.Key(), coinop.Refused, "prove "+q.Order.String(), coinop.ErrForgotten, fx)
+	w.fail(q.Order.Key(), money.Refused, "prove "+q.Order.String(), money.ErrForgotten, fx)
 }
 
 // heard is what a device says.
@@ -252,16 +252,16 @@ func (w *Wallet) forget(fx *step.Effects) {
 
 // payURI pays what a purse hands over: a bitcoin: URI (BIP 21, BIP 321), from
 // the default account.
-func (w *Wallet) payURI(o coinop.Order, fx *step.Effects) {
+func (w *Wallet) payURI(o money.Order, fx *step.Effects) {
 	script, err := w.payee(o)
 	if err != nil {
-		w.fail(o.ID.Key(), coinop.Invalid, "pay "+o.To, err, fx)
+		w.fail(o.ID.Key(), money.Invalid, "pay "+o.To, err, fx)
 		return
 	}
 	w.pay(Pay{Order: o.ID, Script: script, Amount: o.Amount}, "", fx)
 }
 
-func (w *Wallet) payee(o coinop.Order) ([]byte, error) {
+func (w *Wallet) payee(o money.Order) ([]byte, error) {
 	u, err := payuri.Parse(o.To)
 	if err != nil {
 		return nil, err

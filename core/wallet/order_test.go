@@ -6,9 +6,9 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
@@ -44,7 +44,7 @@ func TestAlarmsOnlyMoveForwards(t *testing.T) {
 	k := newTalk(t)
 	k.obey("wallet gather=60\nopen alice 84\nfund alice 50000\nfund alice 50000\nmine")
 	pay := func(name string, at step.Time) []step.Alarm {
-		p := wallet.Pay{Order: orderID(name), Script: tx.P2WPKH(secret(name).Public()), Amount: 5000 * coinop.Sat}
+		p := wallet.Pay{Order: orderID(name), Script: tx.P2WPKH(secret(name).Public()), Amount: 5000 * money.Sat}
 		return k.core.Step(step.Input{At: at, Events: []any{p}}).Wake
 	}
 	first := pay("o1", k.now)

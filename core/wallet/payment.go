@@ -5,7 +5,7 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -13,7 +13,7 @@ import (
 type Payment struct {
 	Account string
 	Script  []byte
-	Amount  coinop.Amount
+	Amount  money.Amount
 	Tx      *wire.MsgTx // pays it, newest version, signed and not to be changed; nil before
 	Fee     int64       // satoshi of the whole transaction; 0 once the order is settled for good
 	Height  int32       // of the block that has it; 0 while none has
@@ -21,7 +21,7 @@ type Payment struct {
 }
 
 // Payment reads one order; one that was answered Unpaid leaves no trace.
-func (w *Wallet) Payment(id coinop.OrderID) (p Payment, known bool) {
+func (w *Wallet) Payment(id money.OrderID) (p Payment, known bool) {
 	o := w.orders[id]
 	if o == nil || o.state == failed {
 		return p, false

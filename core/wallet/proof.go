@@ -10,11 +10,11 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/header"
 	"coinop.dev/core/bitcoin/merkle"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
@@ -23,8 +23,8 @@ const MaxProofHeaders = 144
 
 // Paid is the value of a settled order's outcome: a receipt.Evidence.
 type Paid struct {
-	Order  coinop.OrderID
-	Amount coinop.Amount
+	Order  money.OrderID
+	Amount money.Amount
 	proof  []byte
 }
 
@@ -113,7 +113,7 @@ func Verify(e receipt.Entry, script []byte, depth int32, p *chaincfg.Params, pro
 		return forged("it names output %d of %d", got.Output, len(got.Tx.TxOut))
 	}
 	out := got.Tx.TxOut[got.Output]
-	if want := (e.Amount + coinop.Sat - 1).Sats(); e.Amount > coinop.MaxAmount || out.Value != want || !bytes.Equal(out.PkScript, script) {
+	if want := (e.Amount + money.Sat - 1).Sats(); e.Amount > money.MaxAmount || out.Value != want || !bytes.Equal(out.PkScript, script) {
 		return forged("output %d pays %d sat to %x; order %v is %d sat to %x", got.Output, out.Value, out.PkScript, e.Order, want, script)
 	}
 	if got.Depth < depth {
@@ -177,4 +177,4 @@ func readProof(proof []byte) (got Proven, branch merkle.Branch, headers []wire.B
 	return got, branch, headers, err
 }
 
-func satoshi(v int64) coinop.Amount { return coinop.Amount(v) * coinop.Sat }
+func satoshi(v int64) money.Amount { return money.Amount(v) * money.Sat }

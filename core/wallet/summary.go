@@ -5,8 +5,8 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -94,16 +94,16 @@ func (w *Wallet) History(name string) []Entry {
 
 // A Bill is what people ask about one bill.
 type Bill struct {
-	Order   coinop.OrderID `json:"order"`
-	Address string         `json:"address"`
-	Amount  coinop.Amount  `json:"amount_msat"`
-	Got     coinop.Amount  `json:"got_msat"` // with Options.Depth confirmations
-	Paid    bool           `json:"paid"`
-	Late    bool           `json:"late"` // it had expired when the first coin came
+	Order   money.OrderID `json:"order"`
+	Address string        `json:"address"`
+	Amount  money.Amount  `json:"amount_msat"`
+	Got     money.Amount  `json:"got_msat"` // with Options.Depth confirmations
+	Paid    bool          `json:"paid"`
+	Late    bool          `json:"late"` // it had expired when the first coin came
 }
 
 // Bill reads one bill.
-func (w *Wallet) Bill(id coinop.OrderID) (Bill, bool) {
+func (w *Wallet) Bill(id money.OrderID) (Bill, bool) {
 	b := w.bills[id]
 	if b == nil {
 		return Bill{}, false

@@ -12,13 +12,13 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/mnemonic"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
@@ -64,17 +64,17 @@ type talk struct {
 	wake    step.Time
 	doomed  bool
 	inbox   []flight
-	proofs  map[coinop.OrderID][]byte
-	pays    map[coinop.OrderID]wallet.Pay
+	proofs  map[money.OrderID][]byte
+	pays    map[money.OrderID]wallet.Pay
 	quiet   bool
 	spent   time.Duration // in the wallet's steps, and in the signers'
 	signing time.Duration
 	crashAt int  // of the steps that write; 0: never
 	after   bool // the crash comes right after the write
 	writes  int
-	told    map[coinop.OrderID]int
-	failed  map[coinop.OrderID]bool
-	bills   map[coinop.OrderID][]byte
+	told    map[money.OrderID]int
+	failed  map[money.OrderID]bool
+	bills   map[money.OrderID][]byte
 	payee   uint32
 }
 
@@ -118,8 +118,8 @@ func seedOf(name string) mnemonic.Seed {
 func newTalk(t *testing.T) *talk {
 	k := &talk{
 		t: t, now: 1_500_000_000_000, chain: newChain(), disk: &sim.Disk{}, devices: map[string]*device{},
-		scripts: map[string]bool{}, points: map[wire.OutPoint]bool{}, proofs: map[coinop.OrderID][]byte{},
-		pays: map[coinop.OrderID]wallet.Pay{}, told: map[coinop.OrderID]int{}, failed: map[coinop.OrderID]bool{}, bills: map[coinop.OrderID][]byte{},
+		scripts: map[string]bool{}, points: map[wire.OutPoint]bool{}, proofs: map[money.OrderID][]byte{},
+		pays: map[money.OrderID]wallet.Pay{}, told: map[money.OrderID]int{}, failed: map[money.OrderID]bool{}, bills: map[money.OrderID][]byte{},
 	}
 	k.options = wallet.Options{Params: regtest, Depth: 1, Gap: 4}
 	for range 3 {
@@ -173,12 +173,12 @@ func number(text string) int {
 	return n
 }
 
-func orderID(name string) (id coinop.OrderID) {
+func orderID(name string) (id money.OrderID) {
 	copy(id[:], name)
 	return id
 }
 
-func orderName(id coinop.OrderID) string { return strings.TrimRight(string(id[:]), "\x00") }
+func orderName(id money.OrderID) string { return strings.TrimRight(string(id[:]), "\x00") }
 
 func (k *talk) say(format string, args ...any) {
 	if !k.quiet {
@@ -201,7 +201,7 @@ func (k *talk) wallet(w []string) {
 		case "bumps":
 			k.options.MaxBumps = number(value)
 		case "maxfee":
-			k.options.MaxFee = coinop.Amount(number(value)) * coinop.Sat
+			k.options.MaxFee = money.Amount(number(value)) * money.Sat
 		case "gap":
 			k.options.Gap = uint32(number(value))
 		case "lock":
@@ -220,11 +220,11 @@ func (k *talk) device(name, purpose string, options []string) *device {
 		option, value, _ := strings.Cut(word, "=")
 		switch option {
 		case "perpayment":
-			d.policy.PerPayment = coinop.Amount(number(value)) * coinop.Sat
+			d.policy.PerPayment = money.Amount(number(value)) * money.Sat
 		case "perday":
-			d.policy.PerDay = coinop.Amount(number(value)) * coinop.Sat
+			d.policy.PerDay = money.Amount(number(value)) * money.Sat
 		case "feemax":
-			d.policy.FeeMax = coinop.Amount(number(value)) * coinop.Sat
+			d.policy.FeeMax = money.Amount(number(value)) * money.Sat
 		case "solo":
 			d.policy.Joint = false
 		case "noproof":
@@ -325,7 +325,7 @@ func (k *talk) to(w []string) []byte {
 }
 
 func (k *talk) pay(w []string) {
-	p := wallet.Pay{Order: orderID(w[1]), Account: w[0], Script: k.to(w[3:]), Amount: coinop.Amount(number(w[2])) * coinop.Sat}
+	p := wallet.Pay{Order: orderID(w[1]), Account: w[0], Script: k.to(w[3:]), Amount: money.Amount(number(w[2])) * money.Sat}
 	k.pays[p.Order] = p
 	k.expect(w[0], p)
 	k.tell(p)
@@ -339,7 +339,7 @@ func (k *talk) expect(name string, p wallet.Pay) {
 
 func (k *talk) order(w []string) {
 	d := k.devices[w[0]]
-	p := wallet.Pay{Order: orderID(w[1]), Account: w[0], Script: k.to(w[3:]), Amount: coinop.Amount(number(w[2])) * coinop.Sat}
+	p := wallet.Pay{Order: orderID(w[1]), Account: w[0], Script: k.to(w[3:]), Amount: money.Amount(number(w[2])) * money.Sat}
 	if known, ok := k.pays[p.Order]; ok {
 		p.Script = known.Script
 	}
@@ -349,7 +349,7 @@ func (k *talk) order(w []string) {
 }
 
 func (k *talk) bill(w []string) {
-	v := wallet.Invoice{Order: orderID(w[1]), Account: w[0], Amount: coinop.Amount(number(w[2])) * coinop.Sat}
+	v := wallet.Invoice{Order: orderID(w[1]), Account: w[0], Amount: money.Amount(number(w[2])) * money.Sat}
 	if len(w) > 3 {
 		v.Expires = k.now + step.Time(number(w[4]))*step.Second
 	}
@@ -450,7 +450,7 @@ func (k *talk) mempool([]string) {
 
 // showChain says what blocks have paid for each order.
 func (k *talk) showChain([]string) {
-	for _, id := range slices.SortedFunc(maps.Keys(k.pays), func(a, b coinop.OrderID) int { return bytes.Compare(a[:], b[:]) }) {
+	for _, id := range slices.SortedFunc(maps.Keys(k.pays), func(a, b money.OrderID) int { return bytes.Compare(a[:], b[:]) }) {
 		sum, n := k.chain.paid(k.pays[id].Script)
 		k.say("%s: %d sat in %d outputs", orderName(id), sum, n)
 	}

@@ -26,10 +26,10 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -100,14 +100,14 @@ const (
 // comment says.
 type Options struct {
 	Params  *chaincfg.Params // required
-	Account string           // whose money coinop.Orders move; "": that of the only account
+	Account string           // whose money money.Orders move; "": that of the only account
 
-	Depth      int32         // confirmations that settle; 0: once a node or a block has it
-	FeeRate    tx.FeeRate    // of a payment that names none; 0: tx.MinFeeRate
-	MaxFeeRate tx.FeeRate    // no bump goes higher; 0: 100 sat/vB
-	MaxFee     coinop.Amount // of one account in one transaction; 0: 100,000 sat
-	BumpAfter  int32         // blocks without a confirmation before a bump; 0: never
-	MaxBumps   int           // of one transaction; 0: 5
+	Depth      int32        // confirmations that settle; 0: once a node or a block has it
+	FeeRate    tx.FeeRate   // of a payment that names none; 0: tx.MinFeeRate
+	MaxFeeRate tx.FeeRate   // no bump goes higher; 0: 100 sat/vB
+	MaxFee     money.Amount // of one account in one transaction; 0: 100,000 sat
+	BumpAfter  int32        // blocks without a confirmation before a bump; 0: never
+	MaxBumps   int          // of one transaction; 0: 5
 
 	Gather   step.Time // how long a payment waits for company; 0: for its step only
 	Joint    bool      // several accounts share a transaction
@@ -127,7 +127,7 @@ func (o Options) normal() Options {
 		o.MaxFeeRate = 100 * tx.MinFeeRate
 	}
 	if o.MaxFee == 0 {
-		o.MaxFee = 100_000 * coinop.Sat
+		o.MaxFee = 100_000 * money.Sat
 	}
 	if o.MaxBumps == 0 {
 		o.MaxBumps = 5
@@ -178,7 +178,7 @@ type Wallet struct {
 	invites  map[[32]byte]invite
 
 	nextOrder uint64
-	orders    map[coinop.OrderID]*order
+	orders    map[money.OrderID]*order
 	queue     []*order        // all, by place
 	waiting   int             // not answered
 	hungry    map[string]bool // accounts that may have a transaction to make
@@ -192,7 +192,7 @@ type Wallet struct {
 	proposals map[consent.ID]*batch
 
 	nextBill uint64
-	bills    map[coinop.OrderID]*bill
+	bills    map[money.OrderID]*bill
 	billed   map[string]*bill // by script
 	billList []*bill
 	unpaid   int
@@ -215,8 +215,8 @@ type Wallet struct {
 func New(o Options) *Wallet {
 	return &Wallet{
 		o: o.normal(), accounts: map[string]*account{}, bySigner: map[string][]*account{}, scripts: map[string]*script{}, invites: map[[32]byte]invite{},
-		orders: map[coinop.OrderID]*order{}, locked: map[wire.OutPoint]*batch{}, follows: map[wire.OutPoint]*batch{},
-		proposals: map[consent.ID]*batch{}, hungry: map[string]bool{}, archive: map[uint64]*batch{}, byTx: map[chainhash.Hash]*batch{}, bills: map[coinop.OrderID]*bill{}, billed: map[string]*bill{}, linked: map[string]bool{},
+		orders: map[money.OrderID]*order{}, locked: map[wire.OutPoint]*batch{}, follows: map[wire.OutPoint]*batch{},
+		proposals: map[consent.ID]*batch{}, hungry: map[string]bool{}, archive: map[uint64]*batch{}, byTx: map[chainhash.Hash]*batch{}, bills: map[money.OrderID]*bill{}, billed: map[string]*bill{}, linked: map[string]bool{},
 	}
 }
 
@@ -241,9 +241,9 @@ func (w *Wallet) Step(in step.Input) step.Effects {
 			w.pay(ev, "", &fx)
 		case Bump:
 			w.bumpAsked(ev, &fx)
-		case coinop.Order:
+		case money.Order:
 			w.payURI(ev, &fx)
-		case coinop.Inquiry:
+		case money.Inquiry:
 			w.prove(ev, &fx)
 		case step.Recv:
 			w.recv(ev, &fx)
@@ -274,10 +274,10 @@ func (w *Wallet) Step(in step.Input) step.Effects {
 
 func (w *Wallet) recv(ev step.Recv, fx *step.Effects) {
 	switch msg := ev.Msg.(type) {
-	case coinop.Order:
+	case money.Order:
 		w.payURI(msg, fx)
 		return
-	case coinop.Inquiry:
+	case money.Inquiry:
 		w.prove(msg, fx)
 		return
 	case consent.Consent:

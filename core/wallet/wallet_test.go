@@ -12,11 +12,11 @@ import (
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
@@ -158,7 +158,7 @@ func TestForgedProof(t *testing.T) {
 		}
 	}
 	more := e
-	more.Amount += coinop.Sat
+	more.Amount += money.Sat
 	refuse("another amount", more, p.Script, 2, regtest, proof)
 	refuse("another payee", e, tx.P2WPKH(secret("thief").Public()), 2, regtest, proof)
 	refuse("not deep enough", e, p.Script, 3, regtest, proof)
@@ -280,10 +280,10 @@ func TestOneMachine(t *testing.T) {
 	m.chain.mint(m.value("fund").(wallet.Address).Script, 100_000)
 	m.mine()
 	bill := orderID("bill")
-	tell(wallet.Invoice{Order: bill, Account: "earn", Amount: 12_345 * coinop.Sat})
+	tell(wallet.Invoice{Order: bill, Account: "earn", Amount: 12_345 * money.Sat})
 	at := m.value(wallet.BillID(bill)).(wallet.Address)
 
-	order := coinop.Order{ID: orderID("order"), To: "bitcoin:" + at.Text + "?order=" + bill.String(), Amount: 12_345 * coinop.Sat}
+	order := money.Order{ID: orderID("order"), To: "bitcoin:" + at.Text + "?order=" + bill.String(), Amount: 12_345 * money.Sat}
 	tell(order)
 	m.round(drive.Event{Core: wallet.Name, What: step.Recv{From: "spend", Msg: order}}) // twice is once
 	m.mine()
@@ -294,7 +294,7 @@ func TestOneMachine(t *testing.T) {
 	if got := m.value("income").(receipt.Income).Income(); got != (receipt.Entry{Order: bill, Amount: order.Amount}) {
 		t.Errorf("the till hears of %+v", got)
 	}
-	tell(coinop.Inquiry{Order: order.ID})
+	tell(money.Inquiry{Order: order.ID})
 	if last := m.heard[len(m.heard)-1].Value.(receipt.Evidence); !bytes.Equal(last.Proof(), paid.Proof()) {
 		t.Error("an inquiry has another proof")
 	}
@@ -320,31 +320,31 @@ func TestWhatMakesNoSense(t *testing.T) {
 	to := tx.P2WPKH(secret("shop").Public())
 	for name, c := range map[string]struct {
 		event any
-		kind  coinop.Kind
+		kind  money.Kind
 		want  string
 	}{
-		"nothing":    {wallet.Pay{Order: orderID("x"), Script: to}, coinop.Invalid, "the amount is"},
-		"too much":   {wallet.Pay{Order: orderID("x"), Script: to, Amount: coinop.MaxAmount + 1}, coinop.Invalid, "the amount is"},
-		"a novel":    {wallet.Pay{Order: orderID("x"), Script: make([]byte, 43), Amount: coinop.BTC}, coinop.Invalid, "43 bytes"},
-		"dust":       {wallet.Pay{Order: orderID("x"), Script: to, Amount: 293 * coinop.Sat}, coinop.Unpaid, "dust"},
-		"taproot":    {wallet.Pay{Order: orderID("x"), Script: append([]byte{0x51, 0x20}, make([]byte, 32)...), Amount: 329 * coinop.Sat}, coinop.Unpaid, "330"},
-		"a hurry":    {wallet.Pay{Order: orderID("x"), Script: to, Amount: coinop.BTC, Rate: tx.MaxFeeRate}, coinop.Invalid, "fee rate"},
-		"nobody's":   {wallet.Pay{Order: orderID("x"), Account: "zoe", Script: to, Amount: coinop.BTC}, coinop.Unpaid, "zoe"},
-		"required":   {coinop.Order{ID: orderID("x"), To: "bitcoin:bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080?req-moon=1", Amount: coinop.BTC}, coinop.Invalid, "req-"},
-		"main net":   {coinop.Order{ID: orderID("x"), To: "bitcoin:bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", Amount: coinop.BTC}, coinop.Invalid, ""},
-		"too little": {coinop.Order{ID: orderID("x"), To: "bitcoin:bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080?amount=2", Amount: coinop.BTC}, coinop.Invalid, "asks for"},
-		"forgotten":  {coinop.Inquiry{Order: orderID("x")}, coinop.Refused, "remember"},
-		"a second":   {wallet.Open{Ask: "x", Account: "alice", Descriptor: k.devices["alice"].account.Descriptor().String(), Signer: wallet.LocalSigner}, coinop.Refused, "already"},
-		"a slash":    {wallet.Open{Ask: "x", Account: "a/b", Descriptor: k.devices["alice"].account.Descriptor().String(), Signer: wallet.LocalSigner}, coinop.Refused, "slash"},
-		"a private":  {wallet.Open{Ask: "x", Account: "b", Descriptor: "wpkh(xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5kejMRNNU3TGtRBeJgk33yuGBxrMPHi/<0;1>/*)", Signer: wallet.LocalSigner}, coinop.Refused, ""},
-		"a stranger": {wallet.Open{Ask: "x", Account: "b", Descriptor: k.devices["alice"].account.Descriptor().String(), Signer: "peer/02ab"}, coinop.Refused, "peer/02ab"},
-		"a bump":     {wallet.Bump{Ask: "x", Order: orderID("x")}, coinop.Refused, "no transaction"},
-		"revocation": {wallet.Revoke{Ask: "x", Account: "zoe"}, coinop.Refused, "zoe"},
-		"free":       {wallet.Invoice{Order: orderID("x"), Account: "alice"}, coinop.Refused, "the amount is"},
+		"nothing":    {wallet.Pay{Order: orderID("x"), Script: to}, money.Invalid, "the amount is"},
+		"too much":   {wallet.Pay{Order: orderID("x"), Script: to, Amount: money.MaxAmount + 1}, money.Invalid, "the amount is"},
+		"a novel":    {wallet.Pay{Order: orderID("x"), Script: make([]byte, 43), Amount: money.BTC}, money.Invalid, "43 bytes"},
+		"dust":       {wallet.Pay{Order: orderID("x"), Script: to, Amount: 293 * money.Sat}, money.Unpaid, "dust"},
+		"taproot":    {wallet.Pay{Order: orderID("x"), Script: append([]byte{0x51, 0x20}, make([]byte, 32)...), Amount: 329 * money.Sat}, money.Unpaid, "330"},
+		"a hurry":    {wallet.Pay{Order: orderID("x"), Script: to, Amount: money.BTC, Rate: tx.MaxFeeRate}, money.Invalid, "fee rate"},
+		"nobody's":   {wallet.Pay{Order: orderID("x"), Account: "zoe", Script: to, Amount: money.BTC}, money.Unpaid, "zoe"},
+		"required":   {money.Order{ID: orderID("x"), To: "bitcoin:bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080?req-moon=1", Amount: money.BTC}, money.Invalid, "req-"},
+		"main net":   {money.Order{ID: orderID("x"), To: "bitcoin:bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", Amount: money.BTC}, money.Invalid, ""},
+		"too little": {money.Order{ID: orderID("x"), To: "bitcoin:bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080?amount=2", Amount: money.BTC}, money.Invalid, "asks for"},
+		"forgotten":  {money.Inquiry{Order: orderID("x")}, money.Refused, "remember"},
+		"a second":   {wallet.Open{Ask: "x", Account: "alice", Descriptor: k.devices["alice"].account.Descriptor().String(), Signer: wallet.LocalSigner}, money.Refused, "already"},
+		"a slash":    {wallet.Open{Ask: "x", Account: "a/b", Descriptor: k.devices["alice"].account.Descriptor().String(), Signer: wallet.LocalSigner}, money.Refused, "slash"},
+		"a private":  {wallet.Open{Ask: "x", Account: "b", Descriptor: "wpkh(xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5kejMRNNU3TGtRBeJgk33yuGBxrMPHi/<0;1>/*)", Signer: wallet.LocalSigner}, money.Refused, ""},
+		"a stranger": {wallet.Open{Ask: "x", Account: "b", Descriptor: k.devices["alice"].account.Descriptor().String(), Signer: "peer/02ab"}, money.Refused, "peer/02ab"},
+		"a bump":     {wallet.Bump{Ask: "x", Order: orderID("x")}, money.Refused, "no transaction"},
+		"revocation": {wallet.Revoke{Ask: "x", Account: "zoe"}, money.Refused, "zoe"},
+		"free":       {wallet.Invoice{Order: orderID("x"), Account: "alice"}, money.Refused, "the amount is"},
 	} {
 		before := fmt.Sprint(k.core.Durable())
 		fx := k.core.Step(step.Input{At: k.now, Events: []any{c.event}})
-		if len(fx.Done) != 1 || coinop.KindOf(fx.Done[0].Err) != c.kind || !strings.Contains(fx.Done[0].Err.Error(), c.want) {
+		if len(fx.Done) != 1 || money.KindOf(fx.Done[0].Err) != c.kind || !strings.Contains(fx.Done[0].Err.Error(), c.want) {
 			t.Errorf("%s: %+v", name, fx.Done)
 		}
 		if len(fx.Put) > 0 || fmt.Sprint(k.core.Durable()) != before {
@@ -358,7 +358,7 @@ func TestSignatureOfAnotherTransaction(t *testing.T) {
 	k := newTalk(t)
 	k.obey("wallet\nopen alice 84 offline\nfund alice 50000\nmine")
 	var p consent.Proposal
-	fx := k.core.Step(step.Input{At: k.now, Events: []any{wallet.Pay{Order: orderID("o1"), Script: tx.P2WPKH(secret("shop").Public()), Amount: 5000 * coinop.Sat}}})
+	fx := k.core.Step(step.Input{At: k.now, Events: []any{wallet.Pay{Order: orderID("o1"), Script: tx.P2WPKH(secret("shop").Public()), Amount: 5000 * money.Sat}}})
 	for _, s := range fx.Send {
 		if m, ok := s.Msg.(consent.Proposal); ok {
 			p = m
@@ -378,7 +378,7 @@ func TestSignatureOfAnotherTransaction(t *testing.T) {
 		}
 	}
 	fx = k.core.Step(step.Input{At: k.now, Events: []any{step.Recv{From: d.peer(), Msg: consent.Consent{ID: p.ID, Counter: 1, Signatures: [][]byte{sig}}}}})
-	if len(fx.Done) != 1 || !errors.Is(fx.Done[0].Err, coinop.Unpaid) || !strings.Contains(fx.Done[0].Err.Error(), "does not fit") {
+	if len(fx.Done) != 1 || !errors.Is(fx.Done[0].Err, money.Unpaid) || !strings.Contains(fx.Done[0].Err.Error(), "does not fit") {
 		t.Errorf("%+v", fx)
 	}
 	var why *wallet.ConsentError

@@ -30,12 +30,12 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/mnemonic"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/core/wallet"
@@ -63,7 +63,7 @@ func (Driver) Speaks() []string { return []string{Scheme} }
 
 // Verify makes it a rail.Verifier: it checks a receipt of one confirmation or
 // more, by the rules of the chain that the paid address is of.
-func (Driver) Verify(r coinop.Receipt) error {
+func (Driver) Verify(r money.Receipt) error {
 	paid, err := paidAddress(r)
 	if err != nil {
 		return err
@@ -317,8 +317,8 @@ func Fund(key keys.Secret, p *chaincfg.Params) ([]byte, error) {
 }
 
 // sats is an order's amount on the chain, where there are no fractions.
-func sats(a coinop.Amount) (int64, error) {
-	if a%coinop.Sat != 0 {
+func sats(a money.Amount) (int64, error) {
+	if a%money.Sat != 0 {
 		return 0, fmt.Errorf("%v is not whole satoshi, and the chain knows no fractions", a)
 	}
 	return a.Sats(), nil

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/rail/bitcoinrail"
 	"coinop.dev/rail/railtest"
@@ -24,7 +24,7 @@ func TestRail(t *testing.T) {
 			},
 			Fund: fund,
 			Late: true,
-			Unit: 1000 * coinop.Sat, TooMuch: 20_000_000 * coinop.Sat,
+			Unit: 1000 * money.Sat, TooMuch: 20_000_000 * money.Sat,
 		}
 	})
 }

@@ -9,13 +9,13 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/bitcoin/descriptor"
 	"coinop.dev/core/bitcoin/payuri"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/wallet"
 	"coinop.dev/engine"
@@ -50,43 +50,43 @@ func (c *conn) Close() error {
 }
 
 // Pay pays an order once: the wallet knows it by its ID.
-func (c *conn) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
-	fail := func(kind coinop.Kind, err error) (coinop.Receipt, error) {
-		return coinop.Receipt{}, &coinop.Error{Kind: kind, Op: "pay " + o.To, Err: err}
+func (c *conn) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
+	fail := func(kind money.Kind, err error) (money.Receipt, error) {
+		return money.Receipt{}, &money.Error{Kind: kind, Op: "pay " + o.To, Err: err}
 	}
 	if _, err := sats(o.Amount); err != nil {
-		return fail(coinop.Invalid, err)
+		return fail(money.Invalid, err)
 	}
 	known, err := c.known(ctx, o.ID)
 	if err != nil {
-		return fail(coinop.Pending, err)
+		return fail(money.Pending, err)
 	}
 	to, err := c.resolve(ctx, o)
-	var mistake *coinop.Error
+	var mistake *money.Error
 	switch {
 	case errors.As(err, &mistake):
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	case err != nil && (known || ctx.Err() != nil || errors.Is(err, drive.ErrStopped)):
-		return fail(coinop.Pending, err) // who stops waiting may ask again
+		return fail(money.Pending, err) // who stops waiting may ask again
 	case err != nil:
-		return fail(coinop.Unpaid, err)
+		return fail(money.Unpaid, err)
 	}
 	// The signer is told what it may consent to before anybody can propose it.
 	if _, err := c.m.Host.Ask(ctx, consent.Core, o.ID.Key(), consent.Expect{Order: o.ID, Script: to.script, Amount: o.Amount}); err != nil {
-		return fail(coinop.Pending, err)
+		return fail(money.Pending, err)
 	}
 	v, err := c.m.Host.Ask(ctx, wallet.Name, o.ID.Key(), wallet.Pay{Order: o.ID, Account: c.account, Script: to.script, Amount: o.Amount})
-	if kind := coinop.KindOf(err); err != nil && (kind == coinop.Unpaid || kind == coinop.Invalid) {
+	if kind := money.KindOf(err); err != nil && (kind == money.Unpaid || kind == money.Invalid) {
 		err = errors.Join(err, c.forget(ctx, o.ID))
 	}
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	return c.receipt(o.ID, to, v.(wallet.Paid)), nil
 }
 
 // forget frees the ID of an order that is certainly not paid.
-func (c *conn) forget(ctx context.Context, id coinop.OrderID) error {
+func (c *conn) forget(ctx context.Context, id money.OrderID) error {
 	_, err := c.m.Host.Ask(ctx, consent.Core, id.Key(), consent.Forget{Order: id})
 	if err == nil {
 		err = c.words.drop(id)
@@ -95,30 +95,30 @@ func (c *conn) forget(ctx context.Context, id coinop.OrderID) error {
 }
 
 // known reports whether the wallet has the order.
-func (c *conn) known(ctx context.Context, id coinop.OrderID) (known bool, err error) {
+func (c *conn) known(ctx context.Context, id money.OrderID) (known bool, err error) {
 	err = c.m.Host.Do(ctx, func(m *drive.Machine) {
-		if w, ok := m.Core(wallet.Name).(interface{ Known(coinop.OrderID) bool }); ok {
+		if w, ok := m.Core(wallet.Name).(interface{ Known(money.OrderID) bool }); ok {
 			known = w.Known(id)
 		}
 	})
 	return known, err
 }
 
-func (c *conn) receipt(id coinop.OrderID, to target, p wallet.Paid) coinop.Receipt {
+func (c *conn) receipt(id money.OrderID, to target, p wallet.Paid) money.Receipt {
 	b := codec.AppendBytes(nil, to.bill)
 	b = append(b, to.word[:]...)
-	return coinop.Receipt{Order: id, Amount: p.Amount, To: to.to, At: int64(c.m.Host.Now()), Proof: append(b, p.Proof()...)}
+	return money.Receipt{Order: id, Amount: p.Amount, To: to.to, At: int64(c.m.Host.Now()), Proof: append(b, p.Proof()...)}
 }
 
 // Prove returns the receipt of an order that was settled, without paying.
-func (c *conn) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
+func (c *conn) Prove(ctx context.Context, id money.OrderID) (money.Receipt, error) {
 	to, ok, err := c.words.get(id)
 	if err != nil || !ok {
-		return coinop.Receipt{}, &coinop.Error{Kind: coinop.Refused, Op: "prove " + id.String(), Err: errors.Join(coinop.ErrForgotten, err)}
+		return money.Receipt{}, &money.Error{Kind: money.Refused, Op: "prove " + id.String(), Err: errors.Join(money.ErrForgotten, err)}
 	}
-	v, err := c.m.Host.Ask(ctx, wallet.Name, id.Key(), coinop.Inquiry{Order: id})
+	v, err := c.m.Host.Ask(ctx, wallet.Name, id.Key(), money.Inquiry{Order: id})
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	return c.receipt(id, to, v.(wallet.Paid)), nil
 }
@@ -133,16 +133,16 @@ type target struct {
 
 // resolve finds the script that an order pays: it is in the payment URI, or its
 // payee says it, which is kept.
-func (c *conn) resolve(ctx context.Context, o coinop.Order) (to target, err error) {
+func (c *conn) resolve(ctx context.Context, o money.Order) (to target, err error) {
 	disk := func(err error) error { // it fails as the machine stops, too
-		return &coinop.Error{Kind: coinop.Pending, Op: "pay " + o.To, Err: err}
+		return &money.Error{Kind: money.Pending, Op: "pay " + o.To, Err: err}
 	}
 	to, known, err := c.words.get(o.ID)
 	switch {
 	case err != nil:
 		return to, disk(err)
 	case known && !strings.HasPrefix(o.To, to.to):
-		return to, &coinop.Error{Kind: coinop.Invalid, Op: "pay " + o.To, Err: fmt.Errorf("order %v is known, to %s", o.ID, to.to)}
+		return to, &money.Error{Kind: money.Invalid, Op: "pay " + o.To, Err: fmt.Errorf("order %v is known, to %s", o.ID, to.to)}
 	case known:
 		return to, nil
 	}
@@ -163,9 +163,9 @@ func (c *conn) resolve(ctx context.Context, o coinop.Order) (to target, err erro
 }
 
 // address reads a plain payment URI.
-func address(o coinop.Order, p *chaincfg.Params) (to target, err error) {
+func address(o money.Order, p *chaincfg.Params) (to target, err error) {
 	invalid := func(err error) error {
-		return &coinop.Error{Kind: coinop.Invalid, Op: "pay " + o.To, Err: err}
+		return &money.Error{Kind: money.Invalid, Op: "pay " + o.To, Err: err}
 	}
 	u, err := payuri.Parse(o.To)
 	if err != nil {
@@ -182,7 +182,7 @@ func address(o coinop.Order, p *chaincfg.Params) (to target, err error) {
 }
 
 // askPayee asks a machine for the address of an order.
-func (c *conn) askPayee(ctx context.Context, o coinop.Order, name string) (to target, err error) {
+func (c *conn) askPayee(ctx context.Context, o money.Order, name string) (to target, err error) {
 	node, bill, err := c.payees.Ask(ctx, name, o)
 	if err != nil {
 		return to, err
@@ -198,7 +198,7 @@ func (c *conn) askPayee(ctx context.Context, o coinop.Order, name string) (to ta
 }
 
 // billed is the script of a bill of exactly an amount.
-func billed(bill string, a coinop.Amount, p *chaincfg.Params) ([]byte, error) {
+func billed(bill string, a money.Amount, p *chaincfg.Params) ([]byte, error) {
 	u, err := payuri.Parse(bill)
 	if err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func billed(bill string, a coinop.Amount, p *chaincfg.Params) ([]byte, error) {
 
 // Verify checks a receipt of this rail offline, and then that its headers are
 // those of the best chain, where this machine sees them.
-func (c *conn) Verify(r coinop.Receipt) error {
+func (c *conn) Verify(r money.Receipt) error {
 	got, err := prove(r, c.params, c.wallet.Depth)
 	if err != nil || c.m.Chain == nil {
 		return err
@@ -229,7 +229,7 @@ func (c *conn) Verify(r coinop.Receipt) error {
 }
 
 // Verify checks a receipt offline.
-func Verify(r coinop.Receipt, p *chaincfg.Params, depth int32) error {
+func Verify(r money.Receipt, p *chaincfg.Params, depth int32) error {
 	_, err := prove(r, p, depth)
 	return err
 }
@@ -237,7 +237,7 @@ func Verify(r coinop.Receipt, p *chaincfg.Params, depth int32) error {
 // prove checks that an output pays the order's amount to its payee, and that its
 // transaction is in a block under so many headers with their work. Whether their
 // chain is the best one is for who follows it to say.
-func prove(r coinop.Receipt, p *chaincfg.Params, depth int32) (got wallet.Proven, err error) {
+func prove(r money.Receipt, p *chaincfg.Params, depth int32) (got wallet.Proven, err error) {
 	d := codec.NewReader(r.Proof)
 	bill := d.String(maxBill, "bill")
 	var word keys.Signature
@@ -266,7 +266,7 @@ func prove(r coinop.Receipt, p *chaincfg.Params, depth int32) (got wallet.Proven
 }
 
 // paidAddress is the address that a receipt says was paid.
-func paidAddress(r coinop.Receipt) (string, error) {
+func paidAddress(r money.Receipt) (string, error) {
 	if !strings.HasPrefix(r.To, Scheme+"://") {
 		return strings.TrimPrefix(r.To, Scheme+":"), nil
 	}

@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/payuri"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/wallet"
 	"coinop.dev/rail"
 )
@@ -25,8 +25,8 @@ type (
 
 func newEarner(c *conn, host string) *earner {
 	e := &earner{conn: c, paid: paid{rail.NewEarner(c.m, rail.PayToAt(Scheme, c.m, host), wallet.Name)}}
-	e.cashier = rail.NewCashier(c.m, func(ctx context.Context, _ keys.Public, order coinop.OrderID, a coinop.Amount) (string, [32]byte, error) {
-		bill, err := e.Invoice(ctx, coinop.Bill{ID: order, Amount: a})
+	e.cashier = rail.NewCashier(c.m, func(ctx context.Context, _ keys.Public, order money.OrderID, a money.Amount) (string, [32]byte, error) {
+		bill, err := e.Invoice(ctx, money.Bill{ID: order, Amount: a})
 		return bill, sha256.Sum256([]byte(bill)), err
 	})
 	return e
@@ -40,9 +40,9 @@ func (e *earner) Close() error {
 
 // Invoice returns a BIP 21 URI for a bill, with an address of its own, for payers
 // that are no machines of coinop's too.
-func (e *earner) Invoice(ctx context.Context, b coinop.Bill) (string, error) {
-	if _, err := sats(b.Amount); err != nil || b.Amount == 0 || b.Amount > coinop.MaxAmount {
-		return "", &coinop.Error{Kind: coinop.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v: %w", b.Amount, err)}
+func (e *earner) Invoice(ctx context.Context, b money.Bill) (string, error) {
+	if _, err := sats(b.Amount); err != nil || b.Amount == 0 || b.Amount > money.MaxAmount {
+		return "", &money.Error{Kind: money.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v: %w", b.Amount, err)}
 	}
 	v, err := e.m.Host.Ask(ctx, wallet.Name, wallet.BillID(b.ID), wallet.Invoice{Order: b.ID, Account: e.account, Amount: b.Amount})
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/core/wallet"
@@ -99,7 +99,7 @@ func TestGateway(t *testing.T) {
 	must(t, err)
 
 	biller, _ := rail.As[rail.Biller](till)
-	o := coinop.Order{ID: coinop.OrderID{1}, To: biller.PayTo(), Amount: 50_000 * coinop.Sat}
+	o := money.Order{ID: money.OrderID{1}, To: biller.PayTo(), Amount: 50_000 * money.Sat}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	r, err := purse.Pay(ctx, o)
@@ -113,8 +113,8 @@ func TestGateway(t *testing.T) {
 	if !bytes.Equal(r.Proof, again.Proof) {
 		t.Error("an order has two proofs")
 	}
-	o = coinop.Order{ID: coinop.OrderID{2}, To: biller.PayTo(), Amount: 70_000 * coinop.Sat}
-	if _, err := purse.Pay(ctx, o); coinop.KindOf(err) != coinop.Unpaid {
+	o = money.Order{ID: money.OrderID{2}, To: biller.PayTo(), Amount: 70_000 * money.Sat}
+	if _, err := purse.Pay(ctx, o); money.KindOf(err) != money.Unpaid {
 		t.Errorf("more than the device's limit: %v", err)
 	}
 	gateway.nothingPrivate(device.Key)

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"sync"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/wallet"
 	"coinop.dev/world/store"
@@ -32,18 +32,18 @@ type words struct {
 
 	mu    sync.Mutex
 	next  uint64
-	order []coinop.OrderID // oldest first
+	order []money.OrderID // oldest first
 }
 
 // loadWords reads which orders are remembered, and in which order they came.
 func loadWords(db store.DB) (*words, error) {
 	type place struct {
-		id coinop.OrderID
+		id money.OrderID
 		n  uint64
 	}
 	var all []place
 	err := db.Scan(wordsPrefix, func(key string, value []byte) bool {
-		if id, ok := coinop.OrderIDFromKey(strings.TrimPrefix(key, wordsPrefix)); ok {
+		if id, ok := money.OrderIDFromKey(strings.TrimPrefix(key, wordsPrefix)); ok {
 			all = append(all, place{id, codec.NewReader(value).Uvarint()})
 		}
 		return true
@@ -56,7 +56,7 @@ func loadWords(db store.DB) (*words, error) {
 	return w, err
 }
 
-func (w *words) put(id coinop.OrderID, t target) error {
+func (w *words) put(id money.OrderID, t target) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := codec.AppendUint(nil, w.next)
@@ -76,7 +76,7 @@ func (w *words) put(id coinop.OrderID, t target) error {
 	return nil
 }
 
-func (w *words) get(id coinop.OrderID) (t target, ok bool, err error) {
+func (w *words) get(id money.OrderID) (t target, ok bool, err error) {
 	raw, err := w.db.Get(wordsPrefix + id.Key())
 	if err != nil || raw == nil {
 		return t, false, err
@@ -90,9 +90,9 @@ func (w *words) get(id coinop.OrderID) (t target, ok bool, err error) {
 	return t, true, r.Close()
 }
 
-func (w *words) drop(id coinop.OrderID) error {
+func (w *words) drop(id money.OrderID) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.order = slices.DeleteFunc(w.order, func(other coinop.OrderID) bool { return other == id })
+	w.order = slices.DeleteFunc(w.order, func(other money.OrderID) bool { return other == id })
 	return w.db.Commit([]step.Record{{Key: wordsPrefix + id.Key()}})
 }

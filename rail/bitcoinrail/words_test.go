@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/world/store/mem"
 )
 
@@ -14,7 +14,7 @@ func TestWordsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := func(n int) (o coinop.OrderID) {
+	id := func(n int) (o money.OrderID) {
 		binary.BigEndian.PutUint32(o[:], uint32(n))
 		return o
 	}

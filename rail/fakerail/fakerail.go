@@ -17,8 +17,8 @@ import (
 	"net/url"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -72,7 +72,7 @@ const (
 type end struct{ m *engine.Machine }
 
 // open adds the ledger to the machine, unless the other end has.
-func (e end) open(ctx context.Context, balance coinop.Amount) error {
+func (e end) open(ctx context.Context, balance money.Amount) error {
 	l, err := loadLedger(e.m.DB, e.m.Key, balance)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (e end) to() string { return to(e.m.Key.Public()) }
 func to(node keys.Public) string { return Scheme + "://" + node.String() }
 
 // Verify checks offline that the machine that To names has paid the order.
-func (end) Verify(r coinop.Receipt) error {
+func (end) Verify(r money.Receipt) error {
 	text, _, _ := strings.Cut(strings.TrimPrefix(r.To, Scheme+"://"), "?")
 	node, err := keys.ParsePublicHex(text)
 	if err == nil {
@@ -111,31 +111,31 @@ type payer struct {
 }
 
 // Pay moves the money once for each order.
-func (p *payer) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
-	fail := func(kind coinop.Kind, err error) (coinop.Receipt, error) {
-		return coinop.Receipt{}, &coinop.Error{Kind: kind, Op: "pay " + o.To, Err: err}
+func (p *payer) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
+	fail := func(kind money.Kind, err error) (money.Receipt, error) {
+		return money.Receipt{}, &money.Error{Kind: kind, Op: "pay " + o.To, Err: err}
 	}
 	if name, _, _ := strings.Cut(o.To, "?"); name != p.to() {
-		return fail(coinop.Unpaid, fmt.Errorf("this play money is worth something only to %s", p.to()))
+		return fail(money.Unpaid, fmt.Errorf("this play money is worth something only to %s", p.to()))
 	}
 	if p.fail == unpaid {
-		return fail(coinop.Unpaid, errors.New("told to fail"))
+		return fail(money.Unpaid, errors.New("told to fail"))
 	}
 	v, err := p.m.Host.Ask(ctx, ledgerName, o.ID.Key(), o)
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	if p.fail == pending {
-		return fail(coinop.Pending, errors.New("told to lose the answer"))
+		return fail(money.Pending, errors.New("told to lose the answer"))
 	}
 	return rail.Receipt(v.(answer), p.to(), p.m.Host.Now()), nil
 }
 
 // Prove returns the receipt of an order that was paid.
-func (p *payer) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
-	v, err := p.m.Host.Ask(ctx, ledgerName, id.Key(), coinop.Inquiry{Order: id})
+func (p *payer) Prove(ctx context.Context, id money.OrderID) (money.Receipt, error) {
+	v, err := p.m.Host.Ask(ctx, ledgerName, id.Key(), money.Inquiry{Order: id})
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	return rail.Receipt(v.(answer), p.to(), p.m.Host.Now()), nil
 }
@@ -147,7 +147,7 @@ type payee struct {
 }
 
 // Verify checks a receipt of this rail offline.
-func (p *payee) Verify(r coinop.Receipt) error { return p.end.Verify(r) }
+func (p *payee) Verify(r money.Receipt) error { return p.end.Verify(r) }
 
 // Close leaves the ledger to the other end.
 func (p *payee) Close() error { return p.end.Close() }

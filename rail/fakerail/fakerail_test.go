@@ -3,8 +3,8 @@ package fakerail_test
 import (
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/rail/fakerail"
 	"coinop.dev/rail/railtest"
@@ -17,7 +17,7 @@ func TestRail(t *testing.T) {
 			Earn:    func(string) []string { return []string{"fake:"} },
 			Pay:     func(keys.Public, string) []string { return []string{"fake:?balance=1000sat"} },
 			Alone:   true,
-			Unit:    10 * coinop.Sat, TooMuch: 991 * coinop.Sat,
+			Unit:    10 * money.Sat, TooMuch: 991 * money.Sat,
 		}
 	})
 }

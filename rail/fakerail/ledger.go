@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -27,10 +27,10 @@ var ErrBroke = errors.New("not enough play money")
 type ledger struct {
 	payee   receipt.Payee
 	stamp   keys.Stamp
-	balance coinop.Amount
-	paid    coinop.Amount // ever
+	balance money.Amount
+	paid    money.Amount // ever
 	seq     uint64
-	where   map[coinop.OrderID]*payment
+	where   map[money.OrderID]*payment
 	queue   []*payment // oldest first
 }
 
@@ -42,11 +42,11 @@ type payment struct {
 
 var channel = [16]byte{'f', 'a', 'k', 'e'}
 
-func newLedger(node keys.Secret, balance coinop.Amount) *ledger {
+func newLedger(node keys.Secret, balance money.Amount) *ledger {
 	stamp := node.Stamp("fake")
 	return &ledger{
 		payee: receipt.Bind(node, channel, stamp.Public()), stamp: stamp, balance: balance,
-		where: map[coinop.OrderID]*payment{},
+		where: map[money.OrderID]*payment{},
 	}
 }
 
@@ -54,21 +54,21 @@ func newLedger(node keys.Secret, balance coinop.Amount) *ledger {
 func (l *ledger) Step(in step.Input) (fx step.Effects) {
 	for _, event := range in.Events {
 		switch ev := event.(type) {
-		case coinop.Order:
+		case money.Order:
 			l.pay(ev, &fx)
-		case coinop.Inquiry:
+		case money.Inquiry:
 			l.prove(ev, &fx)
 		}
 	}
 	return fx
 }
 
-func (l *ledger) pay(o coinop.Order, fx *step.Effects) {
+func (l *ledger) pay(o money.Order, fx *step.Effects) {
 	p := l.where[o.ID]
 	if p == nil {
 		if o.Amount > l.balance {
 			err := fmt.Errorf("%w: the balance is %v", ErrBroke, l.balance)
-			fx.Done = append(fx.Done, step.Outcome{ID: o.ID.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: err}})
+			fx.Done = append(fx.Done, step.Outcome{ID: o.ID.Key(), Err: &money.Error{Kind: money.Unpaid, Op: "pay " + o.To, Err: err}})
 			return
 		}
 		p = l.enter(receipt.Entry{Order: o.ID, Amount: o.Amount}, fx)
@@ -79,12 +79,12 @@ func (l *ledger) pay(o coinop.Order, fx *step.Effects) {
 }
 
 // prove answers for a payment that is remembered, and never pays.
-func (l *ledger) prove(q coinop.Inquiry, fx *step.Effects) {
+func (l *ledger) prove(q money.Inquiry, fx *step.Effects) {
 	out := step.Outcome{ID: q.Order.Key()}
 	if p := l.where[q.Order]; p != nil {
 		out.Value = answer{l.proof(p)}
 	} else {
-		out.Err = &coinop.Error{Kind: coinop.Refused, Op: "prove " + q.Order.String(), Err: coinop.ErrForgotten}
+		out.Err = &money.Error{Kind: money.Refused, Op: "prove " + q.Order.String(), Err: money.ErrForgotten}
 	}
 	fx.Done = append(fx.Done, out)
 }
@@ -158,7 +158,7 @@ func (l *ledger) Durable() []step.Record {
 }
 
 // loadLedger reads a ledger back. A new one starts with balance.
-func loadLedger(db step.Reader, node keys.Secret, balance coinop.Amount) (*ledger, error) {
+func loadLedger(db step.Reader, node keys.Secret, balance money.Amount) (*ledger, error) {
 	l := newLedger(node, balance)
 	raw, err := db.Get(headKey)
 	if err != nil || raw == nil {

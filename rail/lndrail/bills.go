@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -30,8 +30,8 @@ const billsName = "lnd/bills"
 
 // A bill is an order and the invoice that its payer was given.
 type bill struct {
-	order   coinop.OrderID
-	amount  coinop.Amount
+	order   money.OrderID
+	amount  money.Amount
 	asker   string // the machine that asked; "" if we did
 	hash    [32]byte
 	invoice string // empty once paid
@@ -46,7 +46,7 @@ type bills struct {
 	next    uint64
 	settled uint64 // lnd's settle_index of the last payment that is filed
 	open    int
-	byID    map[coinop.OrderID]*bill
+	byID    map[money.OrderID]*bill
 	byHash  map[[32]byte]*bill
 	queue   []*bill // all, oldest first; one that gave way is still there, without an order
 }
@@ -56,7 +56,7 @@ type (
 	// findBill looks a bill up; the answer's value is a bill, or nil.
 	findBill struct {
 		ask   string
-		order coinop.OrderID
+		order money.OrderID
 	}
 	// file keeps a new bill, in the place of the one with the hash old if that
 	// is not zero. The answer's value is the one that is filed.
@@ -68,7 +68,7 @@ type (
 	// wasPaid files a payment that lnd has told of, of whomever it was.
 	wasPaid struct {
 		hash   [32]byte
-		amount coinop.Amount
+		amount money.Amount
 		index  uint64 // settle_index; 0 if lnd was asked and did not tell
 	}
 	// answer carries what was asked; it is no payment that a till would count.
@@ -76,7 +76,7 @@ type (
 )
 
 func newBills() *bills {
-	return &bills{byID: map[coinop.OrderID]*bill{}, byHash: map[[32]byte]*bill{}}
+	return &bills{byID: map[money.OrderID]*bill{}, byHash: map[[32]byte]*bill{}}
 }
 
 // Step files bills and payments.
@@ -96,7 +96,7 @@ func (b *bills) Step(in step.Input) (fx step.Effects) {
 	return fx
 }
 
-func (b *bills) copy(id coinop.OrderID) answer {
+func (b *bills) copy(id money.OrderID) answer {
 	x := b.byID[id]
 	if x == nil {
 		return answer{}
@@ -220,7 +220,7 @@ func (x *bill) record() step.Record {
 	return step.Record{Key: x.key(), Value: append(b, paid)}
 }
 
-func readBill(id coinop.OrderID, r *codec.Reader) *bill {
+func readBill(id money.OrderID, r *codec.Reader) *bill {
 	x := &bill{order: id, n: r.Uvarint(), amount: r.Amount(), asker: r.String(maxAsker, "asker")}
 	r.Fill(x.hash[:])
 	x.expires = step.Time(r.Uvarint())
@@ -253,7 +253,7 @@ func loadBills(db step.Reader) (*bills, error) {
 		return nil, fmt.Errorf("record %s: %w", billsHead, err)
 	}
 	err = codec.Scan(db, billsKey, func(name string, r *codec.Reader) {
-		id, ok := coinop.OrderIDFromKey(name)
+		id, ok := money.OrderIDFromKey(name)
 		if !ok {
 			r.Fail(fmt.Errorf("%q is not an order", name))
 			return

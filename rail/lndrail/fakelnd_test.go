@@ -26,9 +26,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
 
@@ -52,7 +52,7 @@ type fakeLnd struct {
 	payments map[[32]byte]*lnrpc.Payment
 	sends    int // SendPaymentV2 that began a payment
 
-	limit coinop.Amount
+	limit money.Amount
 	// trouble, if set, may lose the answer to the i-th call of SendPaymentV2,
 	// before or after it has paid.
 	trouble func(i int) (before, after error)
@@ -63,7 +63,7 @@ func startFake(t testing.TB) *fakeLnd {
 	t.Helper()
 	f := &fakeLnd{
 		invoices: map[[32]byte]*lnrpc.Invoice{}, payments: map[[32]byte]*lnrpc.Payment{}, news: make(chan struct{}),
-		ended: make(chan struct{}), limit: 1_000_000 * coinop.Sat,
+		ended: make(chan struct{}), limit: 1_000_000 * money.Sat,
 	}
 	var err error
 	if f.key, err = keys.NewSecret(rand.Reader); err != nil {
@@ -145,7 +145,7 @@ func (f *fakeLnd) AddInvoice(_ context.Context, ask *lnrpc.Invoice) (*lnrpc.AddI
 	preimage := make([]byte, 32)
 	rand.Read(preimage)
 	hash := sha256.Sum256(preimage)
-	text, err := f.bolt11(hash, coinop.Amount(ask.ValueMsat), ask.Memo)
+	text, err := f.bolt11(hash, money.Amount(ask.ValueMsat), ask.Memo)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (f *fakeLnd) AddInvoice(_ context.Context, ask *lnrpc.Invoice) (*lnrpc.AddI
 	return &lnrpc.AddInvoiceResponse{RHash: hash[:], PaymentRequest: text}, nil
 }
 
-func (f *fakeLnd) bolt11(hash [32]byte, a coinop.Amount, memo string) (string, error) {
+func (f *fakeLnd) bolt11(hash [32]byte, a money.Amount, memo string) (string, error) {
 	i := invoice.Invoice{Network: invoice.Regtest, Amount: a, At: time.Now().Unix(), Hash: hash, Secret: hash, Description: memo}
 	return i.Sign(f.key)
 }

@@ -43,7 +43,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 )
 
@@ -58,8 +58,8 @@ const openPatience = 15 * time.Second
 
 // Defaults and limits of the URI's parameters.
 const (
-	defaultMaxFee = 5 * coinop.Sat // or 1 % of the amount, if that is more
-	defaultExpiry = 3600           // seconds an invoice can be paid
+	defaultMaxFee = 5 * money.Sat // or 1 % of the amount, if that is more
+	defaultExpiry = 3600          // seconds an invoice can be paid
 	minExpiry     = 60
 	maxExpiry     = 7 * 24 * 3600
 )

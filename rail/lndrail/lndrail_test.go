@@ -14,10 +14,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"coinop.dev"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -36,7 +36,7 @@ func TestRail(t *testing.T) {
 			Earn:    func(addr string) []string { return []string{f.earns(addr)} },
 			Pay:     func(keys.Public, string) []string { return []string{f.pays()} },
 			Late:    true,
-			Unit:    1000 * coinop.Sat, TooMuch: f.limit + 1,
+			Unit:    1000 * money.Sat, TooMuch: f.limit + 1,
 		}
 	})
 }
@@ -87,9 +87,9 @@ func (m *machine) stop() {
 	}
 }
 
-func (m *machine) earned(want coinop.Amount) {
+func (m *machine) earned(want money.Amount) {
 	m.t.Helper()
-	var got coinop.Amount
+	var got money.Amount
 	for late := time.Now().Add(10 * time.Second); time.Now().Before(late); time.Sleep(5 * time.Millisecond) {
 		must(m.t, m.m.Host.Do(m.t.Context(), func(d *drive.Machine) { got = d.Core(trade.Seller).(*earn.Book).Summary().Earned }))
 		if got == want {
@@ -110,9 +110,9 @@ func ends(t *testing.T, f *fakeLnd) (payer, payee *machine) {
 	return newMachine(t, "payer", func(string) string { return f.pays() }), newMachine(t, "payee", f.earns)
 }
 
-func (m *machine) order(i byte) coinop.Order {
+func (m *machine) order(i byte) money.Order {
 	biller, _ := rail.As[rail.Biller](m.rail)
-	return coinop.Order{ID: coinop.OrderID{i}, To: biller.PayTo(), Amount: 1000 * coinop.Sat}
+	return money.Order{ID: money.OrderID{i}, To: biller.PayTo(), Amount: 1000 * money.Sat}
 }
 
 // Whatever gets lost between coinop and lnd, before or after lnd has paid, an
@@ -140,12 +140,12 @@ func TestLostAnswers(t *testing.T) {
 			t.Errorf("case %d: lnd has paid %d times", i, f.sends)
 		}
 		f.mu.Unlock()
-		payee.earned(coinop.Amount(i+1) * 1000 * coinop.Sat)
+		payee.earned(money.Amount(i+1) * 1000 * money.Sat)
 	}
 	f.mu.Lock()
 	f.trouble = func(int) (error, error) { return status.Error(codes.Unknown, "not with me"), nil }
 	f.mu.Unlock()
-	if _, err := payer.rail.Pay(t.Context(), payee.order(9)); !errors.Is(err, coinop.Unpaid) {
+	if _, err := payer.rail.Pay(t.Context(), payee.order(9)); !errors.Is(err, money.Unpaid) {
 		t.Errorf("lnd refuses, and the order is %v", err)
 	}
 }
@@ -158,7 +158,7 @@ func TestPayerDiesBehindLnd(t *testing.T) {
 	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	o := payee.order(1)
-	if _, err := payer.rail.Pay(soon, o); coinop.KindOf(err) != coinop.Pending {
+	if _, err := payer.rail.Pay(soon, o); money.KindOf(err) != money.Pending {
 		t.Fatalf("lnd says nothing, and the order is %v", err)
 	}
 	payer.stop()
@@ -185,40 +185,40 @@ func TestPaidWhileAway(t *testing.T) {
 	f := startFake(t)
 	payer, payee := ends(t, f)
 	for i := range byte(2) {
-		bill, err := payee.bill(coinop.OrderID{i})
+		bill, err := payee.bill(money.OrderID{i})
 		must(t, err)
 		payee.stop()
-		_, err = payer.rail.Pay(t.Context(), coinop.Order{ID: coinop.OrderID{i}, To: "lnd:" + bill, Amount: 1000 * coinop.Sat})
+		_, err = payer.rail.Pay(t.Context(), money.Order{ID: money.OrderID{i}, To: "lnd:" + bill, Amount: 1000 * money.Sat})
 		must(t, err)
 		payee.start()
-		payee.earned(coinop.Amount(i+1) * 1000 * coinop.Sat)
+		payee.earned(money.Amount(i+1) * 1000 * money.Sat)
 	}
 	payee.stop()
 	payee.start()
-	payee.earned(2000 * coinop.Sat)
+	payee.earned(2000 * money.Sat)
 }
 
-func (m *machine) bill(id coinop.OrderID) (string, error) {
+func (m *machine) bill(id money.OrderID) (string, error) {
 	invoicer, _ := rail.As[interface {
-		Invoice(context.Context, coinop.Bill) (string, error)
+		Invoice(context.Context, money.Bill) (string, error)
 	}](m.rail)
-	return invoicer.Invoice(m.t.Context(), coinop.Bill{ID: id, Amount: 1000 * coinop.Sat})
+	return invoicer.Invoice(m.t.Context(), money.Bill{ID: id, Amount: 1000 * money.Sat})
 }
 
 // A plain invoice is paid for one order, of its amount, and proves itself.
 func TestPlainInvoice(t *testing.T) {
 	f := startFake(t)
 	payer, payee := ends(t, f)
-	bill, err := payee.bill(coinop.OrderID{1})
+	bill, err := payee.bill(money.OrderID{1})
 	must(t, err)
-	if again, err := payee.bill(coinop.OrderID{1}); err != nil || again != bill {
+	if again, err := payee.bill(money.OrderID{1}); err != nil || again != bill {
 		t.Errorf("the bill is %s, and again %s: %v", bill, again, err)
 	}
-	o := coinop.Order{ID: coinop.OrderID{1}, To: "lnd:" + strings.ToUpper(bill), Amount: 999 * coinop.Sat}
-	if _, err := payer.rail.Pay(t.Context(), o); !errors.Is(err, coinop.Unpaid) {
+	o := money.Order{ID: money.OrderID{1}, To: "lnd:" + strings.ToUpper(bill), Amount: 999 * money.Sat}
+	if _, err := payer.rail.Pay(t.Context(), o); !errors.Is(err, money.Unpaid) {
 		t.Errorf("another amount than the invoice's: %v", err)
 	}
-	o.Amount = 1000 * coinop.Sat
+	o.Amount = 1000 * money.Sat
 	r, err := payer.rail.Pay(t.Context(), o)
 	must(t, err)
 	must(t, payee.rail.Verify(r))
@@ -226,20 +226,20 @@ func TestPlainInvoice(t *testing.T) {
 	if payee.rail.Verify(r) == nil {
 		t.Error("a forged preimage proves a payment")
 	}
-	o.ID = coinop.OrderID{2}
-	if _, err := payer.rail.Pay(t.Context(), o); !errors.Is(err, coinop.Unpaid) {
+	o.ID = money.OrderID{2}
+	if _, err := payer.rail.Pay(t.Context(), o); !errors.Is(err, money.Unpaid) {
 		t.Errorf("a second order with the same invoice: %v", err)
 	}
-	payee.earned(1000 * coinop.Sat)
+	payee.earned(1000 * money.Sat)
 
 	// Somebody else with the same lnd has paid this one.
-	bill, err = payee.bill(coinop.OrderID{3})
+	bill, err = payee.bill(money.OrderID{3})
 	must(t, err)
 	i, err := invoice.Parse(bill)
 	must(t, err)
 	_, err = f.pay(i)
 	must(t, err)
-	if _, err := payer.rail.Pay(t.Context(), coinop.Order{ID: coinop.OrderID{3}, To: "lnd:" + bill, Amount: i.Amount}); !errors.Is(err, coinop.Unpaid) {
+	if _, err := payer.rail.Pay(t.Context(), money.Order{ID: money.OrderID{3}, To: "lnd:" + bill, Amount: i.Amount}); !errors.Is(err, money.Unpaid) {
 		t.Errorf("an invoice that lnd has paid for others: %v", err)
 	}
 }
@@ -256,7 +256,7 @@ func TestAnothersOrder(t *testing.T) {
 	payer.rail.Pay(soon, o)
 	theirs := o
 	theirs.Amount /= 2
-	if _, err := stranger.rail.Pay(t.Context(), theirs); !errors.Is(err, coinop.Unpaid) || !strings.Contains(fmt.Sprint(err), "another's") {
+	if _, err := stranger.rail.Pay(t.Context(), theirs); !errors.Is(err, money.Unpaid) || !strings.Contains(fmt.Sprint(err), "another's") {
 		t.Errorf("a stranger asks for the order: %v", err)
 	}
 	f.mu.Lock()

@@ -5,10 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -29,8 +29,8 @@ const ordersName = "lnd/orders"
 // An owed is an order and the payment hash that pays it. It is on disk before
 // lnd hears of the hash.
 type owed struct {
-	order    coinop.OrderID
-	amount   coinop.Amount
+	order    money.OrderID
+	amount   money.Amount
 	to       string // payment URI without its parameters
 	hash     [32]byte
 	invoice  string         // empty once paid, and if it is in to
@@ -49,7 +49,7 @@ func (o *owed) proof() []byte {
 type orders struct {
 	next   uint64
 	open   int
-	byID   map[coinop.OrderID]*owed
+	byID   map[money.OrderID]*owed
 	byHash map[[32]byte]*owed
 	queue  []*owed // paid ones, oldest first
 }
@@ -59,7 +59,7 @@ type (
 	// find looks an order up; the value is an owed, or nil.
 	find struct {
 		ask   string
-		order coinop.OrderID
+		order money.OrderID
 	}
 	// take files an order that is new; the value is the owed that is filed.
 	take struct {
@@ -69,18 +69,18 @@ type (
 	// settle files a preimage.
 	settle struct {
 		ask      string
-		order    coinop.OrderID
+		order    money.OrderID
 		preimage [32]byte
 	}
 	// drop forgets an order that is certainly not paid.
 	drop struct {
 		ask   string
-		order coinop.OrderID
+		order money.OrderID
 	}
 )
 
 func newOrders() *orders {
-	return &orders{byID: map[coinop.OrderID]*owed{}, byHash: map[[32]byte]*owed{}}
+	return &orders{byID: map[money.OrderID]*owed{}, byHash: map[[32]byte]*owed{}}
 }
 
 // Step files what the payer finds out.
@@ -109,7 +109,7 @@ func (b *orders) Step(in step.Input) (fx step.Effects) {
 }
 
 // copy is for the payer's goroutines, so that nobody shares the core's own.
-func (b *orders) copy(id coinop.OrderID) *owed {
+func (b *orders) copy(id money.OrderID) *owed {
 	o := b.byID[id]
 	if o == nil {
 		return nil
@@ -174,7 +174,7 @@ func (o *owed) record() step.Record {
 	return step.Record{Key: ordersKey + o.order.Key(), Value: b}
 }
 
-func readOwed(id coinop.OrderID, r *codec.Reader) *owed {
+func readOwed(id money.OrderID, r *codec.Reader) *owed {
 	o := &owed{order: id, n: r.Uvarint(), amount: r.Amount(), to: r.String(maxTo, "payment URI")}
 	r.Fill(o.hash[:])
 	o.invoice = r.String(maxTo, "invoice")
@@ -197,7 +197,7 @@ func (b *orders) Durable() (all []step.Record) {
 func loadOrders(db step.Reader) (*orders, error) {
 	b := newOrders()
 	err := codec.Scan(db, ordersKey, func(name string, r *codec.Reader) {
-		id, ok := coinop.OrderIDFromKey(name)
+		id, ok := money.OrderIDFromKey(name)
 		if !ok {
 			r.Fail(fmt.Errorf("%q is not an order", name))
 			return

@@ -10,9 +10,9 @@ import (
 
 	"google.golang.org/grpc"
 
-	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -73,7 +73,7 @@ func openPayee(ctx context.Context, scheme string, m *engine.Machine, conn *grpc
 	}
 	c.Earner = rail.NewEarner(m, rail.PayToAt(scheme, m, host), billsName)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.cashier = rail.NewCashier(m, func(ctx context.Context, from keys.Public, order coinop.OrderID, a coinop.Amount) (string, [32]byte, error) {
+	c.cashier = rail.NewCashier(m, func(ctx context.Context, from keys.Public, order money.OrderID, a money.Amount) (string, [32]byte, error) {
 		x, err := c.bill(ctx, from.PeerName(), order, a)
 		if err != nil {
 			return "", [32]byte{}, err
@@ -93,7 +93,7 @@ func (c *payee) Close() error {
 }
 
 // Verify checks a receipt offline.
-func (c *payee) Verify(r coinop.Receipt) error { return verify(c.scheme, r) }
+func (c *payee) Verify(r money.Receipt) error { return verify(c.scheme, r) }
 
 // listen files what lnd is paid, until the rail is closed.
 func (c *payee) listen() {
@@ -158,8 +158,8 @@ func (c *payee) look(ctx context.Context) {
 }
 
 func (c *payee) file(ctx context.Context, i *lnrpc.Invoice, index uint64) {
-	paid := wasPaid{amount: coinop.Amount(i.AmtPaidMsat), index: index}
-	if len(i.RHash) == len(paid.hash) && i.AmtPaidMsat >= 0 && paid.amount <= coinop.MaxAmount {
+	paid := wasPaid{amount: money.Amount(i.AmtPaidMsat), index: index}
+	if len(i.RHash) == len(paid.hash) && i.AmtPaidMsat >= 0 && paid.amount <= money.MaxAmount {
 		copy(paid.hash[:], i.RHash)
 		c.m.Host.Tell(ctx, billsName, paid)
 	}
@@ -167,17 +167,17 @@ func (c *payee) file(ctx context.Context, i *lnrpc.Invoice, index uint64) {
 
 // Invoice returns a BOLT 11 invoice for a bill, for payers that are no machines
 // of coinop's. Asked again it is the same while it can be paid.
-func (c *payee) Invoice(ctx context.Context, b coinop.Bill) (string, error) {
+func (c *payee) Invoice(ctx context.Context, b money.Bill) (string, error) {
 	x, err := c.bill(ctx, "", b.ID, b.Amount)
 	if err != nil {
-		return "", &coinop.Error{Kind: coinop.KindOf(err), Op: "bill " + b.ID.String(), Err: err}
+		return "", &money.Error{Kind: money.KindOf(err), Op: "bill " + b.ID.String(), Err: err}
 	}
 	return x.invoice, nil
 }
 
 // bill finds or makes the invoice of an order.
-func (c *payee) bill(ctx context.Context, asker string, order coinop.OrderID, a coinop.Amount) (*bill, error) {
-	if a == 0 || a > coinop.MaxAmount {
+func (c *payee) bill(ctx context.Context, asker string, order money.OrderID, a money.Amount) (*bill, error) {
+	if a == 0 || a > money.MaxAmount {
 		return nil, invalid("the amount is %v", a)
 	}
 	old, err := c.find(ctx, order)
@@ -215,7 +215,7 @@ func (c *payee) bill(ctx context.Context, asker string, order coinop.OrderID, a 
 
 // again reports whether a bill that is known can be given out again. If not, it
 // can never be paid any more.
-func (c *payee) again(ctx context.Context, x *bill, asker string, a coinop.Amount) (bool, error) {
+func (c *payee) again(ctx context.Context, x *bill, asker string, a money.Amount) (bool, error) {
 	if x.asker != asker && (x.asker != "" || x.amount != a) {
 		return false, fmt.Errorf("order %v is another's", x.order)
 	}
@@ -238,7 +238,7 @@ func (c *payee) again(ctx context.Context, x *bill, asker string, a coinop.Amoun
 	return false, err
 }
 
-func (c *payee) find(ctx context.Context, order coinop.OrderID) (*bill, error) {
+func (c *payee) find(ctx context.Context, order money.OrderID) (*bill, error) {
 	ask := c.nextAsk()
 	v, err := c.m.Host.Ask(ctx, billsName, ask, findBill{ask, order})
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"coinop.dev"
 	"coinop.dev/core/billing"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
 	"coinop.dev/rail/lndrail/lnrpc"
@@ -39,7 +39,7 @@ type payer struct {
 	scheme string
 	conn   *grpc.ClientConn
 	router lnrpc.RouterClient
-	maxFee coinop.Amount
+	maxFee money.Amount
 	asks   atomic.Uint64
 
 	ctx     context.Context // of the flights
@@ -48,19 +48,19 @@ type payer struct {
 	payees  *rail.Customer
 
 	mu      sync.Mutex
-	flights map[coinop.OrderID]*flight
+	flights map[money.OrderID]*flight
 }
 
 // A flight is an order on its way. It goes on when the caller has left.
 type flight struct {
-	order   coinop.Order
+	order   money.Order
 	done    chan struct{}
-	receipt coinop.Receipt
+	receipt money.Receipt
 	err     error
 }
 
-func openPayer(ctx context.Context, scheme string, m *engine.Machine, conn *grpc.ClientConn, maxFee coinop.Amount) (rail.Conn, error) {
-	c := &payer{m: m, scheme: scheme, conn: conn, router: lnrpc.NewRouterClient(conn), maxFee: maxFee, flights: map[coinop.OrderID]*flight{}}
+func openPayer(ctx context.Context, scheme string, m *engine.Machine, conn *grpc.ClientConn, maxFee money.Amount) (rail.Conn, error) {
+	c := &payer{m: m, scheme: scheme, conn: conn, router: lnrpc.NewRouterClient(conn), maxFee: maxFee, flights: map[money.OrderID]*flight{}}
 	_, err := c.track(ctx, probe)
 	if err := probed("pay (offchain:read, offchain:write)", err); err != nil {
 		return nil, err
@@ -93,21 +93,21 @@ func (c *payer) Close() error {
 }
 
 // Pay pays an order, or waits for it if it is on its way.
-func (c *payer) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+func (c *payer) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
 	f, err := c.start(o)
 	if err != nil {
-		return coinop.Receipt{}, &coinop.Error{Kind: coinop.KindOf(err), Op: "pay " + o.To, Err: err}
+		return money.Receipt{}, &money.Error{Kind: money.KindOf(err), Op: "pay " + o.To, Err: err}
 	}
 	select {
 	case <-f.done:
 		return f.receipt, f.err
 	case <-ctx.Done():
-		return coinop.Receipt{}, &coinop.Error{Kind: coinop.Pending, Op: "pay " + o.To, Err: ctx.Err()}
+		return money.Receipt{}, &money.Error{Kind: money.Pending, Op: "pay " + o.To, Err: ctx.Err()}
 	}
 }
 
 // start joins the order's flight, or makes one.
-func (c *payer) start(o coinop.Order) (*flight, error) {
+func (c *payer) start(o money.Order) (*flight, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.flights[o.ID]
@@ -119,7 +119,7 @@ func (c *payer) start(o coinop.Order) (*flight, error) {
 	case c.ctx.Err() != nil:
 		return nil, errClosed
 	case len(c.flights) >= MaxOpen:
-		return nil, &coinop.Error{Kind: coinop.Unpaid, Err: fmt.Errorf("%d orders are on their way already", MaxOpen)}
+		return nil, &money.Error{Kind: money.Unpaid, Err: fmt.Errorf("%d orders are on their way already", MaxOpen)}
 	}
 	f = &flight{order: o, done: make(chan struct{})}
 	c.flights[o.ID] = f
@@ -136,28 +136,28 @@ func (c *payer) start(o coinop.Order) (*flight, error) {
 var errClosed = errors.New("the rail is closed")
 
 func invalid(format string, args ...any) error {
-	return &coinop.Error{Kind: coinop.Invalid, Err: fmt.Errorf(format, args...)}
+	return &money.Error{Kind: money.Invalid, Err: fmt.Errorf(format, args...)}
 }
 
 // fly brings an order to its end: it is paid, certainly unpaid, or the rail is
 // closed.
-func (c *payer) fly(f *flight) (coinop.Receipt, error) {
+func (c *payer) fly(f *flight) (money.Receipt, error) {
 	o := f.order
-	fail := func(kind coinop.Kind, err error) (coinop.Receipt, error) {
-		return coinop.Receipt{}, &coinop.Error{Kind: kind, Op: "pay " + o.To, Err: err}
+	fail := func(kind money.Kind, err error) (money.Receipt, error) {
+		return money.Receipt{}, &money.Error{Kind: kind, Op: "pay " + o.To, Err: err}
 	}
 	to, _, _ := strings.Cut(o.To, "?")
 	known, err := c.find(o.ID)
 	if err != nil {
-		return fail(coinop.Pending, err)
+		return fail(money.Pending, err)
 	}
 	fresh := known == nil
 	if fresh {
 		terms, err := c.terms(f, to)
 		if err != nil && c.ctx.Err() == nil && !errors.Is(err, drive.ErrStopped) {
-			return fail(coinop.Unpaid, err)
+			return fail(money.Unpaid, err)
 		} else if err != nil {
-			return fail(coinop.Pending, err)
+			return fail(money.Pending, err)
 		}
 		// Only what is on disk is told to lnd.
 		if known, err = c.ask(func(ask string) any { return take{ask, *terms} }); err != nil {
@@ -165,33 +165,33 @@ func (c *payer) fly(f *flight) (coinop.Receipt, error) {
 		}
 	}
 	if known.amount != o.Amount || known.to != to {
-		return fail(coinop.Invalid, fmt.Errorf("order %v is known, with %v to %s", o.ID, known.amount, known.to))
+		return fail(money.Invalid, fmt.Errorf("order %v is known, with %v to %s", o.ID, known.amount, known.to))
 	}
 	if !known.paid {
 		preimage, err := c.settle(known, fresh)
 		switch {
-		case coinop.KindOf(err) == coinop.Unpaid:
+		case money.KindOf(err) == money.Unpaid:
 			if _, dropErr := c.ask(func(ask string) any { return drop{ask, o.ID} }); dropErr != nil {
-				return fail(coinop.Pending, errors.Join(err, dropErr))
+				return fail(money.Pending, errors.Join(err, dropErr))
 			}
-			return fail(coinop.Unpaid, err)
+			return fail(money.Unpaid, err)
 		case err != nil:
-			return fail(coinop.Pending, err)
+			return fail(money.Pending, err)
 		}
 		if known, err = c.ask(func(ask string) any { return settle{ask, o.ID, preimage} }); err != nil {
-			return fail(coinop.Pending, err)
+			return fail(money.Pending, err)
 		}
 	}
-	return coinop.Receipt{Order: o.ID, Amount: known.amount, To: known.to, At: int64(c.m.Host.Now()), Proof: known.proof()}, nil
+	return money.Receipt{Order: o.ID, Amount: known.amount, To: known.to, At: int64(c.m.Host.Now()), Proof: known.proof()}, nil
 }
 
 // kindOfTake: an order that the book does not take has not been told to lnd. A
 // host that stopped may have it on disk.
-func kindOfTake(err error) coinop.Kind {
+func kindOfTake(err error) money.Kind {
 	if errors.Is(err, drive.ErrStopped) || errors.Is(err, context.Canceled) {
-		return coinop.Pending
+		return money.Pending
 	}
-	return coinop.Unpaid
+	return money.Unpaid
 }
 
 // ask tells the book something and waits until it is on disk.
@@ -202,7 +202,7 @@ func (c *payer) ask(event func(ask string) any) (*owed, error) {
 	return o, err
 }
 
-func (c *payer) find(id coinop.OrderID) (*owed, error) {
+func (c *payer) find(id money.OrderID) (*owed, error) {
 	return c.ask(func(ask string) any { return find{ask, id} })
 }
 
@@ -223,7 +223,7 @@ func (c *payer) terms(f *flight, to string) (*owed, error) {
 }
 
 // read checks a payee's answer.
-func read(bill billing.Bill, o coinop.Order, node keys.Public, to string) (*owed, error) {
+func read(bill billing.Bill, o money.Order, node keys.Public, to string) (*owed, error) {
 	hash, err := fits(bill.Invoice, o.Amount)
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func read(bill billing.Bill, o coinop.Order, node keys.Public, to string) (*owed
 
 // fits reads an invoice of exactly an amount. One that leaves the amount to the
 // payer would prove none.
-func fits(text string, a coinop.Amount) (hash [32]byte, err error) {
+func fits(text string, a money.Amount) (hash [32]byte, err error) {
 	i, err := invoice.Parse(text)
 	if err != nil {
 		return hash, err
@@ -288,7 +288,7 @@ func (c *payer) settle(o *owed, fresh bool) (preimage [32]byte, err error) {
 	}
 }
 
-func unpaid(err error) error { return &coinop.Error{Kind: coinop.Unpaid, Err: err} }
+func unpaid(err error) error { return &money.Error{Kind: money.Unpaid, Err: err} }
 
 // ended reads the final state of a payment.
 func ended(o *owed, p *lnrpc.Payment) (preimage [32]byte, err error) {
@@ -307,9 +307,9 @@ func ended(o *owed, p *lnrpc.Payment) (preimage [32]byte, err error) {
 }
 
 // fee is what routing a payment may cost on top of it.
-func (c *payer) fee(a coinop.Amount) coinop.Amount { return max(c.maxFee, a/100) }
+func (c *payer) fee(a money.Amount) money.Amount { return max(c.maxFee, a/100) }
 
-func (c *payer) send(ctx context.Context, text string, a coinop.Amount) (*lnrpc.Payment, error) {
+func (c *payer) send(ctx context.Context, text string, a money.Amount) (*lnrpc.Payment, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	updates, err := c.router.SendPaymentV2(ctx, &lnrpc.SendPaymentRequest{
@@ -340,15 +340,15 @@ func last(updates grpc.ServerStreamingClient[lnrpc.Payment], err error) (*lnrpc.
 }
 
 // Prove returns the receipt of an order that was paid.
-func (c *payer) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
+func (c *payer) Prove(ctx context.Context, id money.OrderID) (money.Receipt, error) {
 	o, err := c.find(id)
 	if err == nil && (o == nil || !o.paid) {
-		err = &coinop.Error{Kind: coinop.Refused, Op: "prove " + id.String(), Err: coinop.ErrForgotten}
+		err = &money.Error{Kind: money.Refused, Op: "prove " + id.String(), Err: money.ErrForgotten}
 	}
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
-	return coinop.Receipt{Order: id, Amount: o.amount, To: o.to, At: int64(c.m.Host.Now()), Proof: o.proof()}, nil
+	return money.Receipt{Order: id, Amount: o.amount, To: o.to, At: int64(c.m.Host.Now()), Proof: o.proof()}, nil
 }
 
 // invoices is the scheme of invoices that are no rail's in particular.
@@ -365,9 +365,9 @@ func invoiceIn(scheme, to string) (text string, ok bool) {
 }
 
 // Verify checks a receipt offline.
-func (c *payer) Verify(r coinop.Receipt) error { return verify(c.scheme, r) }
+func (c *payer) Verify(r money.Receipt) error { return verify(c.scheme, r) }
 
-func verify(scheme string, r coinop.Receipt) error {
+func verify(scheme string, r money.Receipt) error {
 	p, err := billing.ReadProof(r.Proof)
 	if err != nil {
 		return err

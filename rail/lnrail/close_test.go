@@ -10,11 +10,11 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -132,9 +132,9 @@ func (m *machine) summary() node.Summary {
 	return s
 }
 
-func (m *machine) pay(n byte, to string, amount coinop.Amount) {
+func (m *machine) pay(n byte, to string, amount money.Amount) {
 	m.y.t.Helper()
-	_, err := m.rail.Pay(m.y.ctx, coinop.Order{ID: coinop.OrderID{n}, To: to, Amount: amount})
+	_, err := m.rail.Pay(m.y.ctx, money.Order{ID: money.OrderID{n}, To: to, Amount: amount})
 	m.y.must(err)
 }
 
@@ -165,7 +165,7 @@ func TestRevokedCommitmentIsPunished(t *testing.T) {
 		a.open(b.uri() + "?capacity=1000000sat&static=" + static)
 		old := a.commitment() // nearly everything is Alice's
 		for i := range byte(5) {
-			a.pay(i, b.uri(), 100_000*coinop.Sat)
+			a.pay(i, b.uri(), 100_000*money.Sat)
 		}
 		before := b.coins()
 		y.must(y.chain.Publish(y.ctx, old))
@@ -181,16 +181,16 @@ func TestForcedCloseWithAPaymentInFlight(t *testing.T) {
 		y := newYard(t)
 		a, b := y.machine("alice"), y.machine("bob")
 		a.open(b.uri() + "?capacity=1000000sat&static=" + static)
-		a.pay(1, b.uri(), 200_000*coinop.Sat)
+		a.pay(1, b.uri(), 200_000*money.Sat)
 		// Bob holds the next one.
-		bill := node.Bill{Bill: coinop.Bill{ID: coinop.OrderID{2}, Amount: 100_000 * coinop.Sat}, Hold: true}
+		bill := node.Bill{Bill: money.Bill{ID: money.OrderID{2}, Amount: 100_000 * money.Sat}, Hold: true}
 		v, err := b.m.Host.Ask(y.ctx, node.Name, node.BillID+bill.ID.Key(), bill)
 		y.must(err)
 		held, err := b.m.Host.Await(node.Name, node.HeldID)
 		y.must(err)
 		paid := make(chan error, 1)
 		go func() {
-			_, err := a.rail.Pay(y.ctx, coinop.Order{ID: bill.ID, To: "lightning:" + v.(string), Amount: bill.Amount})
+			_, err := a.rail.Pay(y.ctx, money.Order{ID: bill.ID, To: "lightning:" + v.(string), Amount: bill.Amount})
 			paid <- err
 		}()
 		h, err := held(y.ctx)

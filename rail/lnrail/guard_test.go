@@ -3,9 +3,9 @@ package lnrail_test
 import (
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/lightning/tower"
+	"coinop.dev/core/money"
 	"coinop.dev/world/drive"
 )
 
@@ -33,7 +33,7 @@ func TestATowerPunishes(t *testing.T) {
 		a.open(b.uri() + "?capacity=1000000sat&static=" + c.static)
 		old := a.commitment() // nearly everything is Alice's
 		for i := range byte(5) {
-			a.pay(i, b.uri(), 100_000*coinop.Sat)
+			a.pay(i, b.uri(), 100_000*money.Sat)
 		}
 		if b.summary().Channels[0].Commitment < 5 {
 			t.Fatal("nothing was revoked")
@@ -83,20 +83,20 @@ func TestAutomaticOpening(t *testing.T) {
 		}
 	}
 	y.until("there is a channel", true, channels(1))
-	a.pay(1, b.uri(), 50_000*coinop.Sat)
-	a.pay(2, b.uri(), 150_000*coinop.Sat)
+	a.pay(1, b.uri(), 50_000*money.Sat)
+	a.pay(2, b.uri(), 150_000*money.Sat)
 	y.until("there is another", true, channels(2))
 	refused, err := a.m.Host.Await(node.Name, node.AutoID)
 	y.must(err)
-	a.pay(3, b.uri(), 190_000*coinop.Sat)
-	a.pay(4, b.uri(), 190_000*coinop.Sat)
+	a.pay(3, b.uri(), 190_000*money.Sat)
+	a.pay(4, b.uri(), 190_000*money.Sat)
 	answer := make(chan error, 1)
 	go func() {
 		_, err := refused(y.ctx)
 		answer <- err
 	}()
 	y.until("a third is refused", true, func() bool { return len(answer) > 0 })
-	if err := <-answer; coinop.KindOf(err) != coinop.Refused {
+	if err := <-answer; money.KindOf(err) != money.Refused {
 		t.Errorf("a third channel in a day: %v", err)
 	}
 }

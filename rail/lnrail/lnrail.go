@@ -26,10 +26,10 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -48,7 +48,7 @@ type Driver struct{}
 func (Driver) Speaks() []string { return []string{Scheme} }
 
 // Verify makes it a rail.Verifier.
-func (Driver) Verify(r coinop.Receipt) error { return Verify(r) }
+func (Driver) Verify(r money.Receipt) error { return Verify(r) }
 
 // Open opens the node, if it is not open yet, and a channel to the peer that u
 // names, if there is none.
@@ -154,21 +154,21 @@ func (c *conn) Core() string { return node.Name }
 func (c *conn) Reaches(string) bool { return true }
 
 // Pay pays without a purse: the order goes straight to the node.
-func (c *conn) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+func (c *conn) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
 	v, err := c.m.Host.Ask(ctx, node.Name, o.ID.Key(), o)
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	return rail.Receipt(v.(receipt.Evidence), rail.Payee(o.To), c.m.Host.Now()), nil
 }
 
 // Verify checks a receipt of this rail offline.
-func (c *conn) Verify(r coinop.Receipt) error { return Verify(r) }
+func (c *conn) Verify(r money.Receipt) error { return Verify(r) }
 
 // Verify checks a receipt of this rail offline. A payment by keysend has none
 // worth the name: its preimage was the payer's own, and only its length is
 // looked at.
-func Verify(r coinop.Receipt) error {
+func Verify(r money.Receipt) error {
 	rest := strings.TrimPrefix(r.To, Scheme+":")
 	address, named := strings.CutPrefix(rest, "//")
 	if !named {
@@ -186,10 +186,10 @@ func Verify(r coinop.Receipt) error {
 }
 
 // Prove returns the receipt of an order that was settled, without paying.
-func (c *conn) Prove(ctx context.Context, id coinop.OrderID) (coinop.Receipt, error) {
-	v, err := c.m.Host.Ask(ctx, node.Name, id.Key(), coinop.Inquiry{Order: id})
+func (c *conn) Prove(ctx context.Context, id money.OrderID) (money.Receipt, error) {
+	v, err := c.m.Host.Ask(ctx, node.Name, id.Key(), money.Inquiry{Order: id})
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	return rail.Receipt(v.(receipt.Evidence), Scheme+":", c.m.Host.Now()), nil
 }
@@ -254,7 +254,7 @@ func OpenChannel(ctx context.Context, m *engine.Machine, o node.Open) (opened no
 	var v any
 	for {
 		// A peer that has just been linked may not have said hello.
-		if v, err = m.Host.Ask(ctx, node.Name, node.FundID+o.Tag, o); err == nil || coinop.KindOf(err) != coinop.Refused || !node.NotGreeted(err) {
+		if v, err = m.Host.Ask(ctx, node.Name, node.FundID+o.Tag, o); err == nil || money.KindOf(err) != money.Refused || !node.NotGreeted(err) {
 			break
 		}
 		select {

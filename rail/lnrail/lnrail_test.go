@@ -3,8 +3,8 @@ package lnrail_test
 import (
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/rail/lnrail"
 	"coinop.dev/rail/railtest"
@@ -19,7 +19,7 @@ func TestRail(t *testing.T) {
 				Pay: func(node keys.Public, addr string) []string {
 					return []string{"lightning://" + node.String() + "@" + addr + "?capacity=1000000sat&static=" + kind}
 				},
-				Unit: 1_000 * coinop.Sat, TooMuch: 2_000_000 * coinop.Sat,
+				Unit: 1_000 * money.Sat, TooMuch: 2_000_000 * money.Sat,
 			}
 		})
 	}

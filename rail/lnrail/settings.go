@@ -7,12 +7,12 @@ import (
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
 )
@@ -37,7 +37,7 @@ type settings struct {
 }
 
 // defaultCapacity is that of a channel which nobody said the size of.
-const defaultCapacity = 1_000_000 * coinop.Sat
+const defaultCapacity = 1_000_000 * money.Sat
 
 func read(u *url.URL, key keys.Secret) (s settings, err error) {
 	q := rail.Query(u)
@@ -71,10 +71,10 @@ func (s *settings) readAuto(q *rail.Params) (err error) {
 	a := node.Auto{
 		Peer: s.open.Peer, Public: s.open.Public,
 		Below:    q.Amount("autopen", 0),
-		Capacity: q.Amount("autopen_size", coinop.Amount(s.open.Capacity)*coinop.Sat).Sats(),
+		Capacity: q.Amount("autopen_size", money.Amount(s.open.Capacity)*money.Sat).Sats(),
 		MaxCount: q.Int("autopen_count", 1, 1, node.MaxAuto),
 	}
-	a.MaxSum = q.Amount("autopen_sum", coinop.Amount(a.Capacity)*coinop.Amount(a.MaxCount)*coinop.Sat).Sats()
+	a.MaxSum = q.Amount("autopen_sum", money.Amount(a.Capacity)*money.Amount(a.MaxCount)*money.Sat).Sats()
 	s.auto = s.addr
 	if to := q.Text("autopen_to", ""); to != "" {
 		if a.Peer, s.auto, err = engine.Address(to); err != nil {
@@ -106,11 +106,11 @@ func configure(q *rail.Params, key keys.Secret) (c node.Config, err error) {
 	c = node.Config{
 		Chain: *networks[network].GenesisHash, Network: prefixes[network], Alias: q.Text("alias", ""),
 		Policy: graph.Policy{
-			FeeBase: q.Amount("fee_base", coinop.Sat), FeePPM: uint32(q.Int("fee_ppm", 100, 0, 1_000_000)),
+			FeeBase: q.Amount("fee_base", money.Sat), FeePPM: uint32(q.Int("fee_ppm", 100, 0, 1_000_000)),
 			CLTVDelta: uint16(q.Int("cltv_delta", 40, 6, 2016)), Min: 1,
 		},
 		FinalCLTV:  uint32(q.Int("final_cltv", 18, 6, 2016)),
-		MaxDust:    q.Amount("max_dust", 50_000*coinop.Sat),
+		MaxDust:    q.Amount("max_dust", 50_000*money.Sat),
 		MinDepth:   int32(q.Int("min_depth", 1, 1, 144)),
 		ClaimDepth: int32(q.Int("claim_depth", 6, 1, 144)),
 		Delay:      uint16(q.Int("delay", 144, 1, 2016)),

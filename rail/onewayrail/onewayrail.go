@@ -20,11 +20,11 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -51,7 +51,7 @@ func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, er
 
 // Defaults of the URI's parameters.
 const (
-	defaultCapacity = 200_000 * coinop.Sat
+	defaultCapacity = 200_000 * money.Sat
 	defaultLife     = 2016 // blocks until the payer may refund: two weeks
 	defaultDepth    = 1    // what a payee asks for
 )
@@ -236,19 +236,19 @@ func (c *payer) summary(ctx context.Context) (s oneway.Summary, err error) {
 func (c *payer) Core() string { return oneway.PayerName(c.id) }
 
 // Pay pays without a purse: the order goes straight to the channel.
-func (c *payer) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+func (c *payer) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
 	if to, _, _ := strings.Cut(o.To, "?"); to != c.to {
-		return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: fmt.Errorf("this channel pays %s", c.to)}
+		return money.Receipt{}, &money.Error{Kind: money.Unpaid, Op: "pay " + o.To, Err: fmt.Errorf("this channel pays %s", c.to)}
 	}
 	v, err := c.m.Host.Ask(ctx, c.Core(), o.ID.Key(), o)
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	return rail.Receipt(v.(receipt.Paid), c.to, c.m.Host.Now()), nil
 }
 
 // Verify checks a receipt of this rail offline.
-func (c *payer) Verify(r coinop.Receipt) error { return rail.VerifyStamp(r) }
+func (c *payer) Verify(r money.Receipt) error { return rail.VerifyStamp(r) }
 
 // Close leaves the channel open for the next time.
 func (c *payer) Close() error { return nil }

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/rail/onewayrail"
 	"coinop.dev/rail/railtest"
@@ -19,7 +19,7 @@ func TestRail(t *testing.T) {
 			Pay: func(node keys.Public, addr string) []string {
 				return []string{fmt.Sprintf("oneway://%v@%s?capacity=50000sat", node, addr)}
 			},
-			Unit: 10 * coinop.Sat, TooMuch: 49_900 * coinop.Sat,
+			Unit: 10 * money.Sat, TooMuch: 49_900 * money.Sat,
 		}
 	})
 }

@@ -7,10 +7,10 @@ import (
 	"net/url"
 	"sync"
 
-	"coinop.dev"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -38,7 +38,7 @@ func openPayee(ctx context.Context, u *url.URL, m *engine.Machine) (rail.Conn, e
 	host := q.Text("host", "")
 	c.policy = oneway.Policy{
 		MinCapacity: q.Amount("min_capacity", oneway.MinCapacity),
-		MaxCapacity: q.Amount("max_capacity", 10*coinop.BTC),
+		MaxCapacity: q.Amount("max_capacity", 10*money.BTC),
 		MinDepth:    int32(q.Int("min_depth", defaultDepth, 1, oneway.MaxDepth)),
 	}
 	if err := q.Close(); err != nil {

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"sync"
 
-	"coinop.dev"
 	"coinop.dev/core/channel/payword"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
 	"coinop.dev/world/drive"
@@ -23,7 +23,7 @@ type Meterer interface {
 	//
 	// It is made for thousands of callers at once: they share the channel's
 	// steps, and a call allocates nothing.
-	Meter(ctx context.Context, session coinop.OrderID, coins uint64) error
+	Meter(ctx context.Context, session money.OrderID, coins uint64) error
 }
 
 const (
@@ -47,7 +47,7 @@ type meter struct {
 	quit  context.CancelFunc
 
 	mu       sync.Mutex
-	sessions map[coinop.OrderID]*session
+	sessions map[money.OrderID]*session
 	closed   error
 }
 
@@ -68,7 +68,7 @@ func newMeter(m *engine.Machine, core string, p payword.Proposal) *meter {
 	ctx, quit := context.WithCancel(context.Background())
 	t := &meter{
 		m: m, core: core, most: p.Every, limit: p.Credit, quit: quit,
-		kick: make(chan struct{}, 1), sessions: map[coinop.OrderID]*session{},
+		kick: make(chan struct{}, 1), sessions: map[money.OrderID]*session{},
 	}
 	m.Host.Hear(t.hear)
 	go t.run(ctx)
@@ -77,13 +77,13 @@ func newMeter(m *engine.Machine, core string, p payword.Proposal) *meter {
 
 var errClosed = errors.New("the rail is closed")
 
-func fail(kind coinop.Kind, id coinop.OrderID, err error) error {
-	return &coinop.Error{Kind: kind, Op: "meter " + id.String(), Err: err}
+func fail(kind money.Kind, id money.OrderID, err error) error {
+	return &money.Error{Kind: kind, Op: "meter " + id.String(), Err: err}
 }
 
-func (t *meter) pay(ctx context.Context, id coinop.OrderID, coins uint64) error {
+func (t *meter) pay(ctx context.Context, id money.OrderID, coins uint64) error {
 	if coins == 0 || coins > t.limit {
-		return fail(coinop.Invalid, id, fmt.Errorf("%d coins at a time; it must be 1 to %d, the credit", coins, t.limit))
+		return fail(money.Invalid, id, fmt.Errorf("%d coins at a time; it must be 1 to %d, the credit", coins, t.limit))
 	}
 	b, err := t.join(id, coins)
 	if err != nil {
@@ -94,7 +94,7 @@ func (t *meter) pay(ctx context.Context, id coinop.OrderID, coins uint64) error 
 	case <-b.done:
 		return b.err
 	case <-ctx.Done():
-		return fail(coinop.Pending, id, ctx.Err())
+		return fail(money.Pending, id, ctx.Err())
 	}
 }
 
@@ -107,15 +107,15 @@ func (t *meter) wake() {
 
 // join adds a call to the last batch of its session, unless that is on its way
 // or full.
-func (t *meter) join(id coinop.OrderID, coins uint64) (*batch, error) {
+func (t *meter) join(id money.OrderID, coins uint64) (*batch, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.sessions[id]
 	switch {
 	case t.closed != nil:
-		return nil, fail(coinop.Unpaid, id, t.closed)
+		return nil, fail(money.Unpaid, id, t.closed)
 	case s == nil && len(t.sessions) == MaxSessions:
-		return nil, fail(coinop.Unpaid, id, fmt.Errorf("%d sessions wait already; try again when one is answered", MaxSessions))
+		return nil, fail(money.Unpaid, id, fmt.Errorf("%d sessions wait already; try again when one is answered", MaxSessions))
 	case s == nil:
 		s = &session{}
 		t.sessions[id] = s
@@ -127,7 +127,7 @@ func (t *meter) join(id coinop.OrderID, coins uint64) (*batch, error) {
 		}
 	}
 	if len(s.batches) == maxBatches {
-		return nil, fail(coinop.Unpaid, id, fmt.Errorf("%d ticks of the session wait already; try again when one is stamped", maxBatches))
+		return nil, fail(money.Unpaid, id, fmt.Errorf("%d ticks of the session wait already; try again when one is stamped", maxBatches))
 	}
 	b := &batch{coins: coins, done: make(chan struct{})}
 	s.batches = append(s.batches, b)
@@ -214,7 +214,7 @@ func (t *meter) refused(v payword.Tick, err error) {
 }
 
 // answer ends the batch at i, which is flying.
-func (t *meter) answer(id coinop.OrderID, s *session, i int, err error) {
+func (t *meter) answer(id money.OrderID, s *session, i int, err error) {
 	b := s.batches[i]
 	b.err = err
 	close(b.done)
@@ -233,9 +233,9 @@ func (t *meter) end(err error) {
 	t.closed = err
 	for id, s := range t.sessions {
 		for i, b := range s.batches {
-			kind := coinop.Pending
+			kind := money.Pending
 			if i >= s.flying {
-				kind = coinop.Unpaid
+				kind = money.Unpaid
 			}
 			b.err = fail(kind, id, err)
 			close(b.done)

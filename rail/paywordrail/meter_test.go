@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -100,7 +100,7 @@ func newMetered(t testing.TB, params string) *metered {
 	return h
 }
 
-func (h *metered) earned(t testing.TB) (a coinop.Amount) {
+func (h *metered) earned(t testing.TB) (a money.Amount) {
 	if err := h.payee.Host.Do(t.Context(), func(m *drive.Machine) { a = m.Core(trade.Seller).(*earn.Book).Summary().Earned }); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestManyCallersShareTicks(t *testing.T) {
 	for i := range callers {
 		running.Go(func() {
 			for range calls {
-				if err := h.meter.Meter(t.Context(), coinop.OrderID{byte(i % 3)}, uint64(1+i%7)); err != nil {
+				if err := h.meter.Meter(t.Context(), money.OrderID{byte(i % 3)}, uint64(1+i%7)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -122,9 +122,9 @@ func TestManyCallersShareTicks(t *testing.T) {
 		})
 	}
 	running.Wait()
-	want := coinop.Amount(0)
+	want := money.Amount(0)
 	for i := range callers {
-		want += calls * coinop.Amount(1+i%7)
+		want += calls * money.Amount(1+i%7)
 	}
 	if got := h.earned(t); got != want {
 		t.Errorf("the till has %v, want %v", got, want)
@@ -140,7 +140,7 @@ func TestManyCallersShareTicks(t *testing.T) {
 	if err != nil || s.Paid != want {
 		t.Errorf("settled with %v, want %v: %v", s.Paid, want, err)
 	}
-	if err := h.meter.Meter(t.Context(), coinop.OrderID{1}, 1); !errors.Is(err, coinop.Unpaid) || !errors.Is(err, payword.ErrNotOpen) {
+	if err := h.meter.Meter(t.Context(), money.OrderID{1}, 1); !errors.Is(err, money.Unpaid) || !errors.Is(err, payword.ErrNotOpen) {
 		t.Errorf("the channel is closed: %v", err)
 	}
 }
@@ -155,9 +155,9 @@ func summary(r *rail.Rail) (oneway.Summary, error) {
 
 func TestMeterRefuses(t *testing.T) {
 	h := newMetered(t, "?coin=10msat&every=1sat&credit=2sat&chain=64")
-	id := coinop.OrderID{1}
+	id := money.OrderID{1}
 	for _, coins := range []uint64{0, 201, 1 << 63} {
-		if err := h.meter.Meter(t.Context(), id, coins); !errors.Is(err, coinop.Invalid) {
+		if err := h.meter.Meter(t.Context(), id, coins); !errors.Is(err, money.Invalid) {
 			t.Errorf("%d coins: %v", coins, err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestMeterRefuses(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	h.payer.Cut(h.payee.Key.Public(), true)
-	if err := h.meter.Meter(ended, id, 1); !errors.Is(err, coinop.Pending) || !errors.Is(err, context.Canceled) {
+	if err := h.meter.Meter(ended, id, 1); !errors.Is(err, money.Pending) || !errors.Is(err, context.Canceled) {
 		t.Errorf("a context that has ended: %v", err)
 	}
 	failed := make(chan error)
@@ -179,7 +179,7 @@ func TestMeterRefuses(t *testing.T) {
 		t.Error("paid without a link")
 	}
 	for { // closing takes a moment
-		if err := h.meter.Meter(ended, id, 1); errors.Is(err, coinop.Unpaid) {
+		if err := h.meter.Meter(ended, id, 1); errors.Is(err, money.Unpaid) {
 			break
 		}
 	}
@@ -204,7 +204,7 @@ func meterFor(t testing.TB, h *metered, callers int, d time.Duration) uint64 {
 		running.Go(func() {
 			n := uint64(0)
 			for ; time.Now().Before(stop); n++ {
-				if err := h.meter.Meter(context.Background(), coinop.OrderID{1}, 1); err != nil {
+				if err := h.meter.Meter(context.Background(), money.OrderID{1}, 1); err != nil {
 					t.Error(err)
 					break
 				}
@@ -229,7 +229,7 @@ func BenchmarkMeter(b *testing.B) {
 	for range callers {
 		running.Go(func() {
 			for left.Add(-1) >= 0 {
-				if err := h.meter.Meter(context.Background(), coinop.OrderID{1}, 1); err != nil {
+				if err := h.meter.Meter(context.Background(), money.OrderID{1}, 1); err != nil {
 					b.Error(err)
 					return
 				}

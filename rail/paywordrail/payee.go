@@ -7,10 +7,10 @@ import (
 	"net/url"
 	"sync"
 
-	"coinop.dev"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -22,8 +22,8 @@ const (
 	MaxChannels = 10_000
 	// maxPerPeer bounds those of one payer, who is given credit for each.
 	maxPerPeer       = 16
-	defaultMaxCredit = payword.MaxGap * coinop.Msat
-	defaultMinSettle = coinop.Sat
+	defaultMaxCredit = payword.MaxGap * money.Msat
+	defaultMinSettle = money.Sat
 )
 
 // payee is the earning end, for any number of payers.

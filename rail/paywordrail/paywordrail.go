@@ -19,10 +19,10 @@ import (
 	"strings"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -48,7 +48,7 @@ func (Driver) Open(ctx context.Context, u *url.URL, env rail.Env) (rail.Conn, er
 // Defaults of the URI's parameters: as much credit as a channel can have in the
 // smallest coin, settled by halves.
 const (
-	defaultCoin   = coinop.Msat
+	defaultCoin   = money.Msat
 	defaultCredit = payword.MaxGap // coins
 	defaultSettle = "oneway"
 )
@@ -268,24 +268,24 @@ func (c *payer) summary(ctx context.Context) (s payword.Summary, err error) {
 func (c *payer) Core() string { return payword.PayerName(c.id) }
 
 // Pay pays without a purse: the order goes straight to the channel.
-func (c *payer) Pay(ctx context.Context, o coinop.Order) (coinop.Receipt, error) {
+func (c *payer) Pay(ctx context.Context, o money.Order) (money.Receipt, error) {
 	if to, _, _ := strings.Cut(o.To, "?"); to != c.to {
-		return coinop.Receipt{}, &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.To, Err: fmt.Errorf("this channel pays %s", c.to)}
+		return money.Receipt{}, &money.Error{Kind: money.Unpaid, Op: "pay " + o.To, Err: fmt.Errorf("this channel pays %s", c.to)}
 	}
 	v, err := c.m.Host.Ask(ctx, c.Core(), o.ID.Key(), o)
 	if err != nil {
-		return coinop.Receipt{}, err
+		return money.Receipt{}, err
 	}
 	return rail.Receipt(v.(receipt.Paid), c.to, c.m.Host.Now()), nil
 }
 
 // Meter makes the rail a Meterer.
-func (c *payer) Meter(ctx context.Context, session coinop.OrderID, coins uint64) error {
+func (c *payer) Meter(ctx context.Context, session money.OrderID, coins uint64) error {
 	return c.meter.pay(ctx, session, coins)
 }
 
 // Verify checks a receipt of this rail offline.
-func (c *payer) Verify(r coinop.Receipt) error { return rail.VerifyStamp(r) }
+func (c *payer) Verify(r money.Receipt) error { return rail.VerifyStamp(r) }
 
 // Close leaves the channel open for the next time.
 func (c *payer) Close() error {

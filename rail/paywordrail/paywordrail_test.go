@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 	"coinop.dev/rail/onewayrail"
 	"coinop.dev/rail/paywordrail"
@@ -23,7 +23,7 @@ func TestRail(t *testing.T) {
 				at := fmt.Sprintf("://%v@%s", node, addr)
 				return []string{"oneway" + at + "?capacity=50000sat", "payword" + at + "?coin=1sat&every=50sat&credit=100sat&chain=1024"}
 			},
-			Unit: coinop.Sat, TooMuch: 101 * coinop.Sat,
+			Unit: money.Sat, TooMuch: 101 * money.Sat,
 		}
 	})
 }

@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/rail"
@@ -210,17 +210,17 @@ func (p *pair) ctx() context.Context {
 }
 
 // order is the i-th order.
-func (p *pair) order(i int) coinop.Order {
+func (p *pair) order(i int) money.Order {
 	biller, _ := rail.As[rail.Biller](p.earner())
-	return coinop.Order{ID: coinop.OrderID{7, byte(i >> 8), byte(i)}, To: biller.PayTo(), Amount: p.rig.Unit}
+	return money.Order{ID: money.OrderID{7, byte(i >> 8), byte(i)}, To: biller.PayTo(), Amount: p.rig.Unit}
 }
 
-func (p *pair) pay(o coinop.Order) coinop.Receipt {
+func (p *pair) pay(o money.Order) money.Receipt {
 	p.t.Helper()
 	r, err := p.payer.rail().Pay(p.ctx(), o)
 	if err != nil {
 		p.t.Errorf("pay %v: %v", o.ID, err)
-		return coinop.Receipt{}
+		return money.Receipt{}
 	}
 	if err := p.earner().Verify(r); err != nil {
 		p.t.Errorf("receipt of %v: %v", o.ID, err)
@@ -236,7 +236,7 @@ func (p *pair) all(n int, do func(i int)) {
 	running.Wait()
 }
 
-func (p *pair) sameProof(a, b coinop.Receipt) {
+func (p *pair) sameProof(a, b money.Receipt) {
 	p.t.Helper()
 	if len(a.Proof) == 0 || !bytes.Equal(a.Proof, b.Proof) || a.Order != b.Order || a.Amount != b.Amount {
 		p.t.Errorf("order %v has two receipts: %x and %x", a.Order, a.Proof, b.Proof)
@@ -244,7 +244,7 @@ func (p *pair) sameProof(a, b coinop.Receipt) {
 }
 
 // earned checks what the payee's till has.
-func (p *pair) earned(want coinop.Amount) {
+func (p *pair) earned(want money.Amount) {
 	p.t.Helper()
 	var s earn.Summary
 	for late := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {

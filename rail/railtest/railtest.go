@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 )
 
@@ -35,8 +35,8 @@ type Rig struct {
 	// key.
 	Fund func(payer keys.Secret) ([]byte, error)
 
-	Unit    coinop.Amount // an order that can be paid a hundred times over
-	TooMuch coinop.Amount // an order that cannot be paid
+	Unit    money.Amount // an order that can be paid a hundred times over
+	TooMuch money.Amount // an order that cannot be paid
 }
 
 // Test checks the promises of rail.Conn. start is called for each test.
@@ -79,7 +79,7 @@ func testTwice(p *pair) {
 	o := p.order(1)
 	first, second := p.pay(o), p.pay(o)
 	p.sameProof(first, second)
-	var proofs [4]coinop.Receipt
+	var proofs [4]money.Receipt
 	o = p.order(2)
 	p.all(len(proofs), func(i int) { proofs[i] = p.pay(o) })
 	for _, r := range proofs {
@@ -91,7 +91,7 @@ func testTwice(p *pair) {
 const many = 100
 
 func testConcurrent(p *pair) {
-	var receipts [many]coinop.Receipt
+	var receipts [many]money.Receipt
 	p.all(many, func(i int) { receipts[i] = p.pay(p.order(i)) })
 	for i, r := range receipts {
 		if r.Order != p.order(i).ID {
@@ -104,22 +104,22 @@ func testConcurrent(p *pair) {
 func testSenseless(p *pair) {
 	for _, c := range []struct {
 		name   string
-		change func(*coinop.Order)
-		kind   coinop.Kind
+		change func(*money.Order)
+		kind   money.Kind
 	}{
-		{"nothing", func(o *coinop.Order) { o.Amount = 0 }, coinop.Invalid},
-		{"more than there can be", func(o *coinop.Order) { o.Amount = coinop.MaxAmount + 1 }, coinop.Invalid},
-		{"another scheme", func(o *coinop.Order) { o.To = "cash" + o.To }, coinop.Invalid},
-		{"no scheme", func(o *coinop.Order) { o.To = "" }, coinop.Invalid},
-		{"another payee", func(o *coinop.Order) { o.To = strings.Replace(o.To, "://0", "://1", 1) }, coinop.Unpaid},
+		{"nothing", func(o *money.Order) { o.Amount = 0 }, money.Invalid},
+		{"more than there can be", func(o *money.Order) { o.Amount = money.MaxAmount + 1 }, money.Invalid},
+		{"another scheme", func(o *money.Order) { o.To = "cash" + o.To }, money.Invalid},
+		{"no scheme", func(o *money.Order) { o.To = "" }, money.Invalid},
+		{"another payee", func(o *money.Order) { o.To = strings.Replace(o.To, "://0", "://1", 1) }, money.Unpaid},
 	} {
 		o := p.order(1)
 		c.change(&o)
-		if _, err := p.payer.rail().Pay(p.ctx(), o); err == nil || coinop.KindOf(err) != c.kind {
+		if _, err := p.payer.rail().Pay(p.ctx(), o); err == nil || money.KindOf(err) != c.kind {
 			p.t.Errorf("%s: got %v, want a kind of %v", c.name, err, c.kind)
 		}
 	}
-	if _, err := p.earner().Pay(p.ctx(), p.order(1)); !errors.Is(err, coinop.Unpaid) {
+	if _, err := p.earner().Pay(p.ctx(), p.order(1)); !errors.Is(err, money.Unpaid) {
 		p.t.Errorf("the payee's end pays: %v", err)
 	}
 	p.earned(0)
@@ -129,7 +129,7 @@ func testTooMuch(p *pair) {
 	p.pay(p.order(1))
 	o := p.order(2)
 	o.Amount = p.rig.TooMuch
-	if _, err := p.payer.rail().Pay(p.ctx(), o); !errors.Is(err, coinop.Unpaid) {
+	if _, err := p.payer.rail().Pay(p.ctx(), o); !errors.Is(err, money.Unpaid) {
 		p.t.Fatalf("%v is paid: %v", o.Amount, err)
 	}
 	// Nothing of it is kept: the rest is still there, and the ID is free.
@@ -142,7 +142,7 @@ func testContext(p *pair) {
 	ended, end := context.WithCancel(context.Background())
 	end()
 	o := p.order(1)
-	if _, err := p.payer.rail().Pay(ended, o); err != nil && coinop.KindOf(err) != coinop.Pending {
+	if _, err := p.payer.rail().Pay(ended, o); err != nil && money.KindOf(err) != money.Pending {
 		p.t.Errorf("the context had ended: %v", err)
 	}
 	p.pay(o)
@@ -154,7 +154,7 @@ func testContext(p *pair) {
 	soon, end := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer end()
 	o = p.order(2)
-	if _, err := p.payer.rail().Pay(soon, o); coinop.KindOf(err) != coinop.Pending || !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := p.payer.rail().Pay(soon, o); money.KindOf(err) != money.Pending || !errors.Is(err, context.DeadlineExceeded) {
 		p.t.Errorf("the context ended on the way: %v", err)
 	}
 	p.cut(false)
@@ -163,9 +163,9 @@ func testContext(p *pair) {
 }
 
 func testForged(p *pair) {
-	var receipts [7]coinop.Receipt
+	var receipts [7]money.Receipt
 	p.all(len(receipts), func(i int) { receipts[i] = p.pay(p.order(i)) })
-	for name, verify := range map[string]func(coinop.Receipt) error{"payer": p.payer.rail().Verify, "payee": p.earner().Verify} {
+	for name, verify := range map[string]func(money.Receipt) error{"payer": p.payer.rail().Verify, "payee": p.earner().Verify} {
 		r := receipts[3]
 		if err := verify(r); err != nil {
 			p.t.Fatalf("%s does not take an honest receipt: %v", name, err)
@@ -180,15 +180,15 @@ func testForged(p *pair) {
 				}
 			}
 		}
-		for what, change := range map[string]func(*coinop.Receipt){
-			"another order":  func(r *coinop.Receipt) { r.Order[5] ^= 1 },
-			"another amount": func(r *coinop.Receipt) { r.Amount++ },
-			"another payee":  func(r *coinop.Receipt) { r.To = strings.Replace(r.To, "://0", "://1", 1) },
-			"no payee":       func(r *coinop.Receipt) { r.To = "" },
-			"another's":      func(r *coinop.Receipt) { r.Proof = receipts[4].Proof },
-			"half a proof":   func(r *coinop.Receipt) { r.Proof = r.Proof[:len(r.Proof)/2] },
-			"too much proof": func(r *coinop.Receipt) { r.Proof = append(bytes.Clone(r.Proof), 0) },
-			"no proof":       func(r *coinop.Receipt) { r.Proof = nil },
+		for what, change := range map[string]func(*money.Receipt){
+			"another order":  func(r *money.Receipt) { r.Order[5] ^= 1 },
+			"another amount": func(r *money.Receipt) { r.Amount++ },
+			"another payee":  func(r *money.Receipt) { r.To = strings.Replace(r.To, "://0", "://1", 1) },
+			"no payee":       func(r *money.Receipt) { r.To = "" },
+			"another's":      func(r *money.Receipt) { r.Proof = receipts[4].Proof },
+			"half a proof":   func(r *money.Receipt) { r.Proof = r.Proof[:len(r.Proof)/2] },
+			"too much proof": func(r *money.Receipt) { r.Proof = append(bytes.Clone(r.Proof), 0) },
+			"no proof":       func(r *money.Receipt) { r.Proof = nil },
 		} {
 			bad := r
 			change(&bad)
@@ -200,14 +200,14 @@ func testForged(p *pair) {
 }
 
 func testPayerRestarts(p *pair) {
-	var before [10]coinop.Receipt
+	var before [10]money.Receipt
 	p.all(len(before), func(i int) { before[i] = p.pay(p.order(i)) })
 	p.restart(p.payer)
 	for i, r := range before {
 		p.sameProof(r, p.pay(p.order(i)))
 	}
 	p.pay(p.order(len(before)))
-	p.earned(coinop.Amount(len(before)+1) * p.rig.Unit)
+	p.earned(money.Amount(len(before)+1) * p.rig.Unit)
 }
 
 func testPayerStops(p *pair) {
@@ -243,7 +243,7 @@ func (p *pair) whileMany(do func()) {
 	half, pay := make(chan struct{}, many), p.payer.rail()
 	for i := range many {
 		paid.Go(func() {
-			if _, err := pay.Pay(p.ctx(), p.order(i)); err != nil && coinop.KindOf(err) != coinop.Pending {
+			if _, err := pay.Pay(p.ctx(), p.order(i)); err != nil && money.KindOf(err) != money.Pending {
 				p.t.Errorf("order %d: %v", i, err)
 			}
 			half <- struct{}{}
@@ -279,11 +279,11 @@ func testBills(p *pair) {
 		p.t.Fatal("the payee's end makes no bills")
 	}
 	o := p.order(1)
-	uri, err := biller.Bill(coinop.Bill{ID: o.ID, Amount: o.Amount})
+	uri, err := biller.Bill(money.Bill{ID: o.ID, Amount: o.Amount})
 	if err != nil || !strings.HasPrefix(uri, biller.PayTo()) || !strings.Contains(uri, o.ID.String()) {
 		p.t.Fatalf("bill %q, %v", uri, err)
 	}
-	if _, err := biller.Bill(coinop.Bill{ID: o.ID}); coinop.KindOf(err) != coinop.Invalid {
+	if _, err := biller.Bill(money.Bill{ID: o.ID}); money.KindOf(err) != money.Invalid {
 		p.t.Errorf("a bill for nothing: %v", err)
 	}
 	o.To = uri

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/rail"
 )
 
@@ -18,9 +18,9 @@ func (nothing) Open(_ context.Context, u *url.URL, _ rail.Env) (rail.Conn, error
 
 type conn struct{}
 
-func (conn) Pay(context.Context, coinop.Order) (coinop.Receipt, error) { return coinop.Receipt{}, nil }
-func (conn) Verify(coinop.Receipt) error                               { return nil }
-func (conn) Close() error                                              { return nil }
+func (conn) Pay(context.Context, money.Order) (money.Receipt, error) { return money.Receipt{}, nil }
+func (conn) Verify(money.Receipt) error                              { return nil }
+func (conn) Close() error                                            { return nil }
 
 func TestRegistry(t *testing.T) {
 	var g rail.Registry
@@ -65,7 +65,7 @@ func TestARailThatLies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Pay(t.Context(), coinop.Order{ID: coinop.OrderID{1}, To: "fake:", Amount: 5}); coinop.KindOf(err) != coinop.Pending {
+	if _, err := r.Pay(t.Context(), money.Order{ID: money.OrderID{1}, To: "fake:", Amount: 5}); money.KindOf(err) != money.Pending {
 		t.Errorf("a receipt for another order: %v", err)
 	}
 }
@@ -89,7 +89,7 @@ func FuzzParse(f *testing.F) {
 		q := rail.Query(u)
 		amount, n := q.Amount("capacity", 7), q.Int("life", 5, 1, 9)
 		q.Text("host", "")
-		if err := q.Close(); err == nil && (amount > coinop.MaxAmount || n < 1 || n > 9) {
+		if err := q.Close(); err == nil && (amount > money.MaxAmount || n < 1 || n > 9) {
 			t.Errorf("%q gives %v and %d", uri, amount, n)
 		}
 		g.Open(t.Context(), uri, rail.Env{})

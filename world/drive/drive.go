@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -216,7 +216,7 @@ func (h *Host) Tell(ctx context.Context, core string, what any) error {
 
 // Ask hands a core an event and waits for its outcome with the given ID. If ctx
 // ends first the event may still take effect: the error is then ctx's, which is
-// coinop.Pending to anyone who asks for its kind.
+// money.Pending to anyone who asks for its kind.
 func (h *Host) Ask(ctx context.Context, core, id string, what any) (any, error) {
 	wait, err := h.Await(core, id)
 	if err != nil {
@@ -256,7 +256,7 @@ func (h *Host) await(key waitKey, answer chan step.Outcome) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.waiting >= MaxWaiters {
-		return &coinop.Error{Kind: coinop.Refused, Op: "ask " + key.core, Err: ErrBusy}
+		return &money.Error{Kind: money.Refused, Op: "ask " + key.core, Err: ErrBusy}
 	}
 	h.waiting++
 	h.waiters[key] = append(h.waiters[key], answer)
@@ -294,7 +294,7 @@ func (h *Host) Counts() (rounds, events uint64) {
 func (h *Host) Run(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = &coinop.Error{Kind: coinop.Broken, Op: "run machine", Err: fmt.Errorf("%v", r)}
+			err = &money.Error{Kind: money.Broken, Op: "run machine", Err: fmt.Errorf("%v", r)}
 		}
 		h.stop(err)
 	}()
@@ -307,7 +307,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 			return errors.Join(ctx.Err(), h.writer.Flush())
 		case <-idle.C:
 			if err := h.writer.Flush(); err != nil {
-				return &coinop.Error{Kind: coinop.Broken, Op: "run machine", Err: err}
+				return &money.Error{Kind: money.Broken, Op: "run machine", Err: err}
 			}
 			continue
 		case call := <-h.calls:
@@ -317,7 +317,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 			batch = h.drain(append(batch[:0], e))
 		}
 		if err := Carry((*hands)(h), h.machine.Round(h.now(), batch)); err != nil {
-			return &coinop.Error{Kind: coinop.Broken, Op: "run machine", Err: err}
+			return &money.Error{Kind: money.Broken, Op: "run machine", Err: err}
 		}
 		h.mu.Lock()
 		h.rounds++

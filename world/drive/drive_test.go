@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/world/drive"
 )
@@ -104,12 +104,12 @@ func TestAsk(t *testing.T) {
 	h := newHouse(t).run()
 	h.add("echo", echo)
 	h.ask("echo", "a")
-	if _, err := h.Ask(h.ctx(), "nobody", "a", "a"); !errors.Is(err, drive.ErrNoCore) || coinop.KindOf(err) != coinop.Refused {
+	if _, err := h.Ask(h.ctx(), "nobody", "a", "a"); !errors.Is(err, drive.ErrNoCore) || money.KindOf(err) != money.Refused {
 		t.Errorf("nobody: %v", err)
 	}
 	ended, end := context.WithCancel(context.Background())
 	end()
-	if _, err := h.Ask(ended, "echo", "never", 7); !errors.Is(err, context.Canceled) || coinop.KindOf(err) != coinop.Pending {
+	if _, err := h.Ask(ended, "echo", "never", 7); !errors.Is(err, context.Canceled) || money.KindOf(err) != money.Pending {
 		t.Errorf("a context that has ended: %v", err)
 	}
 }
@@ -150,7 +150,7 @@ func TestStop(t *testing.T) {
 		}
 	}
 	h.stop()
-	if err := <-waiting; !errors.Is(err, drive.ErrStopped) || coinop.KindOf(err) != coinop.Pending {
+	if err := <-waiting; !errors.Is(err, drive.ErrStopped) || money.KindOf(err) != money.Pending {
 		t.Errorf("who waited is told %v", err)
 	}
 	if err := <-h.end; !errors.Is(err, context.Canceled) {
@@ -179,13 +179,13 @@ func TestABrokenCoreIsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = h.Ask(h.ctx(), "weak", "poison", "poison")
-	if coinop.KindOf(err) != coinop.Broken || !strings.Contains(err.Error(), "step weak: broken: assert: weak: 2 is more than 1") {
+	if money.KindOf(err) != money.Broken || !strings.Contains(err.Error(), "step weak: broken: assert: weak: 2 is more than 1") {
 		t.Errorf("poison: %.200v", err)
 	}
-	if _, err := other(h.ctx()); coinop.KindOf(err) != coinop.Broken {
+	if _, err := other(h.ctx()); money.KindOf(err) != money.Broken {
 		t.Errorf("who waited for it is told %.100v", err)
 	}
-	if _, err := h.Ask(h.ctx(), "weak", "c", "c"); coinop.KindOf(err) != coinop.Broken {
+	if _, err := h.Ask(h.ctx(), "weak", "c", "c"); money.KindOf(err) != money.Broken {
 		t.Errorf("afterwards: %.100v", err)
 	}
 	h.ask("echo", "b")
@@ -225,7 +225,7 @@ func TestWaitersAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := h.Await("echo", "more"); !errors.Is(err, drive.ErrBusy) || coinop.KindOf(err) != coinop.Refused {
+	if _, err := h.Await("echo", "more"); !errors.Is(err, drive.ErrBusy) || money.KindOf(err) != money.Refused {
 		t.Errorf("one more: %v", err)
 	}
 }
@@ -244,7 +244,7 @@ func TestAFailedCommitStopsEverything(t *testing.T) {
 	if !errors.Is(err, drive.ErrStopped) || !errors.Is(err, full) {
 		t.Errorf("who asked is told %v", err)
 	}
-	if err := <-h.end; coinop.KindOf(err) != coinop.Broken || !errors.Is(err, full) {
+	if err := <-h.end; money.KindOf(err) != money.Broken || !errors.Is(err, full) {
 		t.Errorf("Run returns %v", err)
 	}
 	if sent != 1 {
@@ -400,7 +400,7 @@ func TestCoresThatTalkForEver(t *testing.T) {
 	h.add("a", ping("b"))
 	h.add("b", ping("a"))
 	h.Tell(h.ctx(), "a", "go")
-	if err := <-h.end; coinop.KindOf(err) != coinop.Broken || !strings.Contains(err.Error(), "still talk") {
+	if err := <-h.end; money.KindOf(err) != money.Broken || !strings.Contains(err.Error(), "still talk") {
 		t.Errorf("Run returns %v", err)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"runtime/debug"
 	"slices"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -196,7 +196,7 @@ func (s *seat) step(at step.Time) (fx step.Effects) {
 		clear(events)
 		s.waiting = events[:0]
 		if r := recover(); r != nil {
-			s.broken = &coinop.Error{Kind: coinop.Broken, Op: "step " + s.name, Err: fmt.Errorf("%v\n%s", r, debug.Stack())}
+			s.broken = &money.Error{Kind: money.Broken, Op: "step " + s.name, Err: fmt.Errorf("%v\n%s", r, debug.Stack())}
 			fx = step.Effects{Done: []step.Outcome{{ID: Died, Err: s.broken}}}
 		}
 	}()
@@ -211,5 +211,5 @@ func refusal(e Event, s *seat) step.Outcome {
 	if s != nil {
 		return step.Outcome{Core: e.Core, ID: Died, Err: s.broken}
 	}
-	return step.Outcome{Core: e.Core, ID: Died, Err: &coinop.Error{Kind: coinop.Refused, Op: "tell " + e.Core, Err: ErrNoCore}}
+	return step.Outcome{Core: e.Core, ID: Died, Err: &money.Error{Kind: money.Refused, Op: "tell " + e.Core, Err: ErrNoCore}}
 }

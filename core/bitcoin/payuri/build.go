@@ -7,12 +7,12 @@ import (
 	"strconv"
 	"strings"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // parseAmount reads BTC in decimal: digits, and after a point up to 8 that are
 // not zeros at the end.
-func parseAmount(text string) (coinop.Amount, error) {
+func parseAmount(text string) (money.Amount, error) {
 	whole, frac, _ := strings.Cut(text, ".")
 	if whole+frac == "" || strings.ContainsFunc(whole+frac, func(r rune) bool { return r < '0' || r > '9' }) {
 		return 0, fmt.Errorf("amount %.30q is not BTC in digits with one point, as in 20.3", text)
@@ -23,25 +23,25 @@ func parseAmount(text string) (coinop.Amount, error) {
 	}
 	frac += strings.Repeat("0", 8-len(frac))
 	sats, err := strconv.ParseInt(whole+frac, 10, 64)
-	amount, ok := coinop.FromSats(sats)
+	amount, ok := money.FromSats(sats)
 	switch {
 	case err != nil || !ok:
-		return 0, fmt.Errorf("amount %.30q is more than the %d bitcoin there can be", text, uint64(coinop.MaxAmount/coinop.BTC))
+		return 0, fmt.Errorf("amount %.30q is more than the %d bitcoin there can be", text, uint64(money.MaxAmount/money.BTC))
 	case amount == 0:
 		return 0, errors.New("amount is 0; leave it out and the payer chooses")
 	}
 	return amount, nil
 }
 
-func formatAmount(a coinop.Amount) string {
-	text := fmt.Sprintf("%d.%08d", uint64(a/coinop.BTC), uint64(a%coinop.BTC/coinop.Sat))
+func formatAmount(a money.Amount) string {
+	text := fmt.Sprintf("%d.%08d", uint64(a/money.BTC), uint64(a%money.BTC/money.Sat))
 	return strings.TrimRight(strings.TrimRight(text, "0"), ".")
 }
 
 // Build writes u. Parse of the result is u again, with bech32 in lower case.
 func (u URI) Build() (string, error) {
-	if u.Amount%coinop.Sat != 0 || u.Amount > coinop.MaxAmount {
-		return "", fmt.Errorf("amount is %s; on the chain it must be whole satoshi, at most %s", u.Amount, coinop.MaxAmount)
+	if u.Amount%money.Sat != 0 || u.Amount > money.MaxAmount {
+		return "", fmt.Errorf("amount is %s; on the chain it must be whole satoshi, at most %s", u.Amount, money.MaxAmount)
 	}
 	if err := u.check(); err != nil {
 		return "", err
@@ -74,7 +74,7 @@ func (u URI) params() (params []string, err error) {
 			add(p.Key, p.Value)
 		}
 	}
-	if u.Order != (coinop.OrderID{}) {
+	if u.Order != (money.OrderID{}) {
 		add("order", u.Order.String())
 	}
 	for _, address := range u.Addresses {

@@ -17,7 +17,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 const (
@@ -33,18 +33,18 @@ const (
 
 // A URI is a request for one payment.
 type URI struct {
-	Address   string         // in lower case if it is bech32; empty if there is none
-	Amount    coinop.Amount  // whole satoshi; 0 lets the payer choose
-	Label     string         // who is paid, in the payee's words
-	Message   string         // what is paid, in the payee's words
-	Order     coinop.OrderID // coinop's own parameter, order; zero if there is none
-	Addresses []string       // further segwit addresses: bc, and tb, bcrt, sb on test networks
-	Lightning []string       // BOLT 11 invoices
-	Offers    []string       // BOLT 12 offers: lno
-	Silent    []string       // BIP 352 silent payment addresses: sp
-	Private   []string       // BIP 351 private payment addresses: pay
-	Pop       string         // where a wallet may show proof of payment; never opened here
-	Others    []Param        // unknown and not required, in their order
+	Address   string        // in lower case if it is bech32; empty if there is none
+	Amount    money.Amount  // whole satoshi; 0 lets the payer choose
+	Label     string        // who is paid, in the payee's words
+	Message   string        // what is paid, in the payee's words
+	Order     money.OrderID // coinop's own parameter, order; zero if there is none
+	Addresses []string      // further segwit addresses: bc, and tb, bcrt, sb on test networks
+	Lightning []string      // BOLT 11 invoices
+	Offers    []string      // BOLT 12 offers: lno
+	Silent    []string      // BIP 352 silent payment addresses: sp
+	Private   []string      // BIP 351 private payment addresses: pay
+	Pop       string        // where a wallet may show proof of payment; never opened here
+	Others    []Param       // unknown and not required, in their order
 }
 
 // A Param is a parameter that nobody here knows.
@@ -121,7 +121,7 @@ func (u *URI) set(key, value string) (err error) {
 		u.Pop = value
 	case "order":
 		err = u.Order.UnmarshalText([]byte(value))
-		if err == nil && u.Order == (coinop.OrderID{}) {
+		if err == nil && u.Order == (money.OrderID{}) {
 			err = errors.New("order id is zero; leave it out")
 		}
 	default:

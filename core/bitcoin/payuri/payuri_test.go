@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/payuri"
+	"coinop.dev/core/money"
 )
 
 // The example address of BIP 21 and 321. Its checksum is wrong, and always was:
@@ -25,9 +25,9 @@ func TestExamplesOfBIP321(t *testing.T) {
 	for text, want := range map[string]payuri.URI{
 		"bitcoin:" + luke:                                {Address: luke},
 		"bitcoin:" + luke + "?label=Luke-Jr":             {Address: luke, Label: "Luke-Jr"},
-		"bitcoin:" + luke + "?amount=20.3&label=Luke-Jr": {Address: luke, Label: "Luke-Jr", Amount: 2_030_000_000 * coinop.Sat},
+		"bitcoin:" + luke + "?amount=20.3&label=Luke-Jr": {Address: luke, Label: "Luke-Jr", Amount: 2_030_000_000 * money.Sat},
 		"bitcoin:" + luke + "?amount=50&label=Luke-Jr&message=Donation%20for%20project%20xyz": {
-			Address: luke, Label: "Luke-Jr", Message: "Donation for project xyz", Amount: 50 * coinop.BTC},
+			Address: luke, Label: "Luke-Jr", Message: "Donation for project xyz", Amount: 50 * money.BTC},
 		"bitcoin:" + luke + "?lightning=lnbc420bogusinvoice": {Address: luke, Lightning: []string{"lnbc420bogusinvoice"}},
 		"bitcoin:?lightning=lnbc420bogusinvoice":             {Lightning: []string{"lnbc420bogusinvoice"}},
 		"bitcoin:?lno=lno1bogusoffer":                        {Offers: []string{"lno1bogusoffer"}},
@@ -47,7 +47,7 @@ func TestExamplesOfBIP321(t *testing.T) {
 			Lightning: []string{"lnbc420bogusinvoice"}, Pop: "callbackuri:body?pop="},
 		"bitcoin:" + luke + "?pop=https%3aiwantyouripaddress.com": {Address: luke, Pop: "https:iwantyouripaddress.com"},
 		// Not of the BIPs.
-		"bItCoIn:" + luke + "?AmOuNt=1.":         {Address: luke, Amount: coinop.BTC},
+		"bItCoIn:" + luke + "?AmOuNt=1.":         {Address: luke, Amount: money.BTC},
 		"bitcoin:" + luke + "?":                  {Address: luke},
 		"bitcoin:" + luke + "?&&label=&":         {Address: luke},
 		"bitcoin:" + luke + "?flag":              {Address: luke, Others: []payuri.Param{{Key: "flag"}}},
@@ -56,7 +56,7 @@ func TestExamplesOfBIP321(t *testing.T) {
 		"bitcoin:" + luke + "?label=Z%C3%BCrich": {Address: luke, Label: "Zürich"},
 		"bitcoin:" + luke + "?pay=paycode":       {Address: luke, Private: []string{"paycode"}},
 		"bitcoin:" + luke + "?order=000102030405060708090A0B0C0D0E0F": {
-			Address: luke, Order: coinop.OrderID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}},
+			Address: luke, Order: money.OrderID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}},
 		"bitcoin:?bcrt=bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080": {Addresses: []string{"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"}},
 		"BITCOIN:?LIGHTNING=LNBC1&LNO=LNO1":                          {Lightning: []string{"lnbc1"}, Offers: []string{"lno1"}},
 	} {
@@ -164,14 +164,14 @@ func TestAmountsAreExactToTheSatoshi(t *testing.T) {
 		"0.100000000000": 10_000_000,
 	} {
 		u, err := payuri.Parse("bitcoin:" + luke + "?amount=" + text)
-		if err != nil || u.Amount != coinop.Amount(sats)*coinop.Sat {
+		if err != nil || u.Amount != money.Amount(sats)*money.Sat {
 			t.Errorf("%s BTC is %s, %v; want %d sat", text, u.Amount, err, sats)
 		}
 	}
 	rng := rand.New(rand.NewPCG(21, 0))
 	for range 5000 {
-		sats := 1 + rng.Int64N(coinop.MaxAmount.Sats())>>rng.IntN(50)
-		amount, _ := coinop.FromSats(sats)
+		sats := 1 + rng.Int64N(money.MaxAmount.Sats())>>rng.IntN(50)
+		amount, _ := money.FromSats(sats)
 		text, err := payuri.URI{Address: luke, Amount: amount}.Build()
 		if err != nil {
 			t.Fatal(err)
@@ -191,7 +191,7 @@ func TestWhatCannotBeWrittenIsNotBuilt(t *testing.T) {
 		want string
 	}{
 		"msat":              {payuri.URI{Address: luke, Amount: 1500}, "1500 msat; on the chain it must be whole satoshi"},
-		"too much":          {payuri.URI{Address: luke, Amount: coinop.MaxAmount + coinop.Sat}, "at most"},
+		"too much":          {payuri.URI{Address: luke, Amount: money.MaxAmount + money.Sat}, "at most"},
 		"nothing":           {payuri.URI{Label: "x"}, "no address"},
 		"base58 twice":      {payuri.URI{Address: luke, Addresses: []string{luke}}, "only one of base58"},
 		"hidden amount":     {payuri.URI{Address: luke, Others: []payuri.Param{{Key: "amount", Value: "1"}}}, "Others is for the rest"},
@@ -213,10 +213,10 @@ func TestWhatCannotBeWrittenIsNotBuilt(t *testing.T) {
 
 // Upper case makes a QR code smaller; where case means something it stays.
 func TestQRForm(t *testing.T) {
-	order := coinop.OrderID{0xab, 0xcd}
+	order := money.OrderID{0xab, 0xcd}
 	for want, u := range map[string]payuri.URI{
 		"BITCOIN:" + strings.ToUpper(bc1q):                             {Address: bc1q},
-		"BITCOIN:" + strings.ToUpper(bc1q) + "?AMOUNT=0.001":           {Address: bc1q, Amount: 100_000 * coinop.Sat},
+		"BITCOIN:" + strings.ToUpper(bc1q) + "?AMOUNT=0.001":           {Address: bc1q, Amount: 100_000 * money.Sat},
 		"BITCOIN:?ORDER=ABCD" + strings.Repeat("0", 28) + "&LNO=LNO1X": {Offers: []string{"lno1x"}, Order: order},
 		"bitcoin:" + luke:                      {Address: luke},
 		"bitcoin:" + bc1q + "?label=Caf%C3%A9": {Address: bc1q, Label: "Café"},
@@ -252,7 +252,7 @@ func TestAnyURIComesBack(t *testing.T) {
 	for range 3000 {
 		u := payuri.URI{
 			Address: []string{luke, bc1q, bc1p, "3EktnHQD7RiAE6uzMj2ZifT9YgRrkSgzQX"}[rng.IntN(4)],
-			Amount:  coinop.Amount(rng.Int64N(1e12)) * coinop.Sat,
+			Amount:  money.Amount(rng.Int64N(1e12)) * money.Sat,
 			Label:   text(), Message: text(), Pop: text(),
 			Addresses: ways("bc1q"), Lightning: ways("lnbc1"), Offers: ways("lno1"), Silent: ways("sp1q"), Private: ways("pay"),
 		}
@@ -289,7 +289,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if u.Amount%coinop.Sat != 0 || u.Amount > coinop.MaxAmount {
+		if u.Amount%money.Sat != 0 || u.Amount > money.MaxAmount {
 			t.Fatalf("amount is %s", u.Amount)
 		}
 		for _, build := range []func() (string, error){u.Build, u.QR} {

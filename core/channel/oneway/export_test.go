@@ -3,8 +3,8 @@ package oneway
 import (
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // For tests outside the package, which may use the simulated chain.
@@ -17,7 +17,7 @@ const (
 func (t *Terms) Refunded(payer keys.Secret) *wire.MsgTx { return t.refund(payer) }
 
 // ClosedAt is the closing transaction at total, signed by both.
-func (t *Terms) ClosedAt(total coinop.Amount, fee int64, payer, payee keys.Secret) (*wire.MsgTx, error) {
+func (t *Terms) ClosedAt(total money.Amount, fee int64, payer, payee keys.Secret) (*wire.MsgTx, error) {
 	digest, err := t.sighash(total, fee)
 	if err != nil {
 		return nil, err

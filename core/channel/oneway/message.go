@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
@@ -64,7 +64,7 @@ type Ready struct{ ID ID }
 // A Ticket promises Total, of which the tickets of the run made these orders.
 type Ticket struct {
 	ID    ID
-	Total coinop.Amount
+	Total money.Amount
 	receipt.Run
 	Sig keys.Signature // over the closing transaction at Total
 }
@@ -80,7 +80,7 @@ type Taken struct {
 // satoshi: sign and publish it.
 type Offer struct {
 	ID    ID
-	Total coinop.Amount
+	Total money.Amount
 	Fee   int64
 	Sig   keys.Signature
 }

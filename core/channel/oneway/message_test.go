@@ -4,16 +4,16 @@ import (
 	"bytes"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
 func everyMessage(t testing.TB) []oneway.Message {
-	terms, _ := newTerms(t, 1, 10_000*coinop.Sat)
+	terms, _ := newTerms(t, 1, 10_000*money.Sat)
 	id := terms.ID()
-	entries := []receipt.Entry{{Order: coinop.OrderID{1}, Amount: 5}, {Order: coinop.OrderID{2}, Amount: coinop.MaxAmount - 5}, {Order: coinop.OrderID{3}}}
+	entries := []receipt.Entry{{Order: money.OrderID{1}, Amount: 5}, {Order: money.OrderID{2}, Amount: money.MaxAmount - 5}, {Order: money.OrderID{3}}}
 	run := receipt.Run{Base: 1 << 40, Acked: 1<<40 - 3, Seq: 1<<40 + 2, Sizes: []int{1, 2}, Entries: entries}
 	return []oneway.Message{
 		oneway.Open{ID: id, Proposal: terms.Proposal},
@@ -21,7 +21,7 @@ func everyMessage(t testing.TB) []oneway.Message {
 		oneway.Reject{ID: id, Why: "no"},
 		oneway.Funded{Terms: *terms},
 		oneway.Ready{ID: id},
-		oneway.Ticket{ID: id, Total: coinop.MaxAmount, Run: run, Sig: keys.Signature{9}},
+		oneway.Ticket{ID: id, Total: money.MaxAmount, Run: run, Sig: keys.Signature{9}},
 		oneway.Taken{ID: id, Stamped: receipt.Stamped{From: 3, To: 300, Total: 7, Sig: [64]byte{8}}},
 		oneway.Offer{ID: id, Total: 3, Fee: 184, Sig: keys.Signature{7}},
 		oneway.Leave{ID: id},
@@ -52,10 +52,10 @@ func TestMessagesArriveAsTheyWereSent(t *testing.T) {
 
 // The largest ticket must fit a message of BOLT 8.
 func TestTheLargestTicketFits(t *testing.T) {
-	m := oneway.Ticket{Total: coinop.MaxAmount, Run: receipt.Run{Base: 1 << 62}}
+	m := oneway.Ticket{Total: money.MaxAmount, Run: receipt.Run{Base: 1 << 62}}
 	for range receipt.MaxPending {
 		m.Sizes = append(m.Sizes, 1)
-		m.Entries = append(m.Entries, receipt.Entry{Amount: coinop.MaxAmount / receipt.MaxPending})
+		m.Entries = append(m.Entries, receipt.Entry{Amount: money.MaxAmount / receipt.MaxPending})
 	}
 	if n := len(m.Append(nil)); n > 65535 {
 		t.Errorf("%d orders make a message of %d bytes", receipt.MaxPending, n)

@@ -6,11 +6,11 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -25,7 +25,7 @@ type Payee struct {
 
 	state  state
 	seq    uint64
-	held   coinop.Amount
+	held   money.Amount
 	sig    keys.Signature // of the payer, for the closing transaction at held
 	stamps receipt.Stamps
 	offer  Offer // to close at, once Sig is set
@@ -282,7 +282,7 @@ func (p *Payee) publish(fx *step.Effects) {
 	if p.offer.Sig != (keys.Signature{}) {
 		total, fee, sig = p.offer.Total, p.offer.Fee, p.offer.Sig
 	}
-	if total < coinop.Amount(tx.DustP2WPKH)*coinop.Sat && p.offer.Sig == (keys.Signature{}) {
+	if total < money.Amount(tx.DustP2WPKH)*money.Sat && p.offer.Sig == (keys.Signature{}) {
 		return // a claim below dust only pays the fee
 	}
 	digest, err := p.sighash(total, fee)

@@ -6,11 +6,11 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -81,7 +81,7 @@ type Payer struct {
 	ledger receipt.Ledger
 
 	// promised is the ledger's total, and the orders of the step under way.
-	promised coinop.Amount
+	promised money.Amount
 
 	// What a restart asks for again, and what lives for one step.
 	status watch.Status
@@ -136,9 +136,9 @@ func (p *Payer) Step(in step.Input) step.Effects {
 	wasOpen := p.isOpen()
 	for _, event := range in.Events {
 		switch ev := event.(type) {
-		case coinop.Order:
+		case money.Order:
 			p.order(ev, &fx)
-		case coinop.Inquiry:
+		case money.Inquiry:
 			p.prove(ev, &fx)
 		case Close:
 			p.close(ev, &fx)
@@ -166,10 +166,10 @@ func (p *Payer) Step(in step.Input) step.Effects {
 
 func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
 	switch msg := ev.Msg.(type) {
-	case coinop.Order: // from a purse on this machine
+	case money.Order: // from a purse on this machine
 		p.order(msg, fx)
 		return
-	case coinop.Inquiry:
+	case money.Inquiry:
 		p.prove(msg, fx)
 		return
 	case watch.Status:
@@ -200,7 +200,7 @@ func (p *Payer) isOpen() bool {
 
 // order takes an order, or answers at once if it is settled or cannot be paid.
 // A repeated order that is still pending is answered when it settles.
-func (p *Payer) order(o coinop.Order, fx *step.Effects) {
+func (p *Payer) order(o money.Order, fx *step.Effects) {
 	if at, known := p.ledger.Find(o.ID); known {
 		switch {
 		case at.Batch != nil:
@@ -211,7 +211,7 @@ func (p *Payer) order(o coinop.Order, fx *step.Effects) {
 		return
 	}
 	if err := p.refusal(o); err != nil {
-		fx.Done = append(fx.Done, step.Outcome{ID: o.ID.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + o.ID.String(), Err: err}})
+		fx.Done = append(fx.Done, step.Outcome{ID: o.ID.Key(), Err: &money.Error{Kind: money.Unpaid, Op: "pay " + o.ID.String(), Err: err}})
 		return
 	}
 	p.promised += o.Amount
@@ -220,15 +220,15 @@ func (p *Payer) order(o coinop.Order, fx *step.Effects) {
 }
 
 // prove answers for an order that is known, and never pays.
-func (p *Payer) prove(q coinop.Inquiry, fx *step.Effects) {
+func (p *Payer) prove(q money.Inquiry, fx *step.Effects) {
 	if _, known := p.ledger.Find(q.Order); known {
-		p.order(coinop.Order{ID: q.Order}, fx)
+		p.order(money.Order{ID: q.Order}, fx)
 		return
 	}
-	fx.Done = append(fx.Done, step.Outcome{ID: q.Order.Key(), Err: &coinop.Error{Kind: coinop.Refused, Op: "prove " + q.Order.String(), Err: coinop.ErrForgotten}})
+	fx.Done = append(fx.Done, step.Outcome{ID: q.Order.Key(), Err: &money.Error{Kind: money.Refused, Op: "prove " + q.Order.String(), Err: money.ErrForgotten}})
 }
 
-func (p *Payer) refusal(o coinop.Order) error {
+func (p *Payer) refusal(o money.Order) error {
 	total, ok := p.promised.Add(o.Amount)
 	switch {
 	case !p.isOpen():
@@ -244,8 +244,8 @@ func (p *Payer) refusal(o coinop.Order) error {
 }
 
 // spendable is the capacity without the fee that closing costs the payer.
-func (p *Payer) spendable() coinop.Amount {
-	fee, _ := coinop.FromSats(p.closingFee())
+func (p *Payer) spendable() money.Amount {
+	fee, _ := money.FromSats(p.closingFee())
 	return p.Capacity - fee
 }
 
@@ -383,12 +383,12 @@ func (p *Payer) spent(s watch.Status, fx *step.Effects) {
 func (p *Payer) abandon(fx *step.Effects) {
 	paid := p.closedBy(p.status.Spender).ToPayee
 	for _, t := range p.ledger.Pending() {
-		kind, cause := coinop.Unpaid, ErrAbandoned
+		kind, cause := money.Unpaid, ErrAbandoned
 		if t.Total.Sats() <= paid {
-			kind, cause = coinop.Pending, ErrNoStamp
+			kind, cause = money.Pending, ErrNoStamp
 		}
 		for _, e := range t.Entries {
-			err := &coinop.Error{Kind: kind, Op: "pay " + e.Order.String(), Err: cause}
+			err := &money.Error{Kind: kind, Op: "pay " + e.Order.String(), Err: cause}
 			fx.Done = append(fx.Done, step.Outcome{ID: e.Order.Key(), Err: err})
 		}
 	}
@@ -443,17 +443,17 @@ func (p *Payer) check() {
 
 // Summary is what people ask of a channel end.
 type Summary struct {
-	ID       ID            `json:"id"`
-	State    string        `json:"state"`
-	Capacity coinop.Amount `json:"capacity_msat"`
-	Paid     coinop.Amount `json:"paid_msat"` // promised and stamped, or held
-	Pending  coinop.Amount `json:"pending_msat"`
-	AtRisk   coinop.Amount `json:"at_risk_msat"`
-	Left     coinop.Amount `json:"left_msat"`
-	Tickets  uint64        `json:"tickets"`
-	Depth    int32         `json:"depth"`
-	Tip      int32         `json:"tip"`
-	Expiry   int32         `json:"expiry"`
+	ID       ID           `json:"id"`
+	State    string       `json:"state"`
+	Capacity money.Amount `json:"capacity_msat"`
+	Paid     money.Amount `json:"paid_msat"` // promised and stamped, or held
+	Pending  money.Amount `json:"pending_msat"`
+	AtRisk   money.Amount `json:"at_risk_msat"`
+	Left     money.Amount `json:"left_msat"`
+	Tickets  uint64       `json:"tickets"`
+	Depth    int32        `json:"depth"`
+	Tip      int32        `json:"tip"`
+	Expiry   int32        `json:"expiry"`
 
 	Signatures uint64 `json:"signatures"` // made since this end was loaded, stamps included
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/internal/script"
@@ -100,7 +100,7 @@ var commands map[string]func(*talk, []string)
 func init() {
 	commands = map[string]func(*talk, []string){
 		"open": (*talk).open, "pay": (*talk).pay, "deliver": (*talk).deliver, "wait": (*talk).wait,
-		"prove":  func(k *talk, w []string) { k.tell(k.ends["payer"], coinop.Inquiry{Order: orderID(w[0])}) },
+		"prove":  func(k *talk, w []string) { k.tell(k.ends["payer"], money.Inquiry{Order: orderID(w[0])}) },
 		"lose":   func(k *talk, _ []string) { k.wire = nil },
 		"repeat": func(k *talk, _ []string) { k.wire = append(k.wire, k.wire...) },
 		"swap":   func(k *talk, _ []string) { k.wire[0], k.wire[1] = k.wire[1], k.wire[0] },
@@ -131,15 +131,15 @@ func number(text string) int {
 	return n
 }
 
-func orderID(name string) (id coinop.OrderID) {
+func orderID(name string) (id money.OrderID) {
 	copy(id[:], name)
 	return id
 }
 
-func orderName(id coinop.OrderID) string { return strings.TrimRight(string(id[:]), "\x00") }
+func orderName(id money.OrderID) string { return strings.TrimRight(string(id[:]), "\x00") }
 
-func amount(words []string) coinop.Amount {
-	a, err := coinop.ParseAmount(strings.Join(words, " "))
+func amount(words []string) money.Amount {
+	a, err := money.ParseAmount(strings.Join(words, " "))
 	if err != nil {
 		panic(err)
 	}
@@ -161,7 +161,7 @@ func (k *talk) open(w []string) {
 		PayerNode: payer.Public(), PayerKey: oneway.FundingKey(payer, 0).Public(), Capacity: amount(w[:2]),
 		Expiry: k.ledger.Tip() + int32(life), FeeRate: tx.MinFeeRate, PayerScript: tx.P2WPKH(wallet.Public()),
 	}
-	answer, err := oneway.Consider(p, oneway.Policy{MinCapacity: oneway.MinCapacity, MaxCapacity: coinop.BTC, MinDepth: 2}, payee, k.ledger.Tip())
+	answer, err := oneway.Consider(p, oneway.Policy{MinCapacity: oneway.MinCapacity, MaxCapacity: money.BTC, MinDepth: 2}, payee, k.ledger.Tip())
 	if err != nil {
 		fmt.Fprintln(&k.out, err)
 		return
@@ -217,7 +217,7 @@ func (k *talk) report() {
 }
 
 func (k *talk) pay(w []string) {
-	k.tell(k.ends["payer"], coinop.Order{ID: orderID(w[0]), To: "oneway://payee", Amount: amount(w[1:])})
+	k.tell(k.ends["payer"], money.Order{ID: orderID(w[0]), To: "oneway://payee", Amount: amount(w[1:])})
 }
 
 func (k *talk) deliver(w []string) {
@@ -346,7 +346,7 @@ func (k *talk) shares(t *wire.MsgTx) (toPayee, toPayer int64) {
 
 func (k *talk) describeOutcome(d step.Outcome) string {
 	name := d.ID
-	if id, ok := coinop.OrderIDFromKey(d.ID); ok {
+	if id, ok := money.OrderIDFromKey(d.ID); ok {
 		name = orderName(id)
 	}
 	switch v := d.Value.(type) {
@@ -360,7 +360,7 @@ func (k *talk) describeOutcome(d step.Outcome) string {
 	}
 	if d.Err != nil {
 		text := d.Err.Error()
-		if id, ok := coinop.OrderIDFromKey(d.ID); ok {
+		if id, ok := money.OrderIDFromKey(d.ID); ok {
 			text = strings.ReplaceAll(text, id.String(), name)
 		}
 		return text

@@ -34,11 +34,11 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
@@ -70,12 +70,12 @@ type Terms struct {
 
 // A Proposal is the payer's half of the terms.
 type Proposal struct {
-	PayerNode   keys.Public   // who the payer is on the link
-	PayerKey    keys.Public   // funding key, used for this channel only
-	Capacity    coinop.Amount // whole satoshi
-	Expiry      int32         // block height from which the payer may refund
-	FeeRate     tx.FeeRate    // of the closing transaction a ticket signs
-	PayerScript []byte        // where change goes: P2WPKH
+	PayerNode   keys.Public  // who the payer is on the link
+	PayerKey    keys.Public  // funding key, used for this channel only
+	Capacity    money.Amount // whole satoshi
+	Expiry      int32        // block height from which the payer may refund
+	FeeRate     tx.FeeRate   // of the closing transaction a ticket signs
+	PayerScript []byte       // where change goes: P2WPKH
 }
 
 // An Answer is the payee's half of the terms.
@@ -90,7 +90,7 @@ type Answer struct {
 const (
 	// MinCapacity leaves room for one output above dust and the fee at 10
 	// sat/vB.
-	MinCapacity = 3000 * coinop.Sat
+	MinCapacity = 3000 * money.Sat
 	// MaxDepth bounds how long a payee may ask the payer to wait.
 	MaxDepth = 144
 	// ClaimMargin is how many blocks before Expiry the payee claims by itself:
@@ -106,9 +106,9 @@ func (t *Terms) ID() ID { return IDOf(t.PayerKey, t.Payee.Node) }
 // check reports what is wrong with a proposal, whoever made it.
 func (p *Proposal) check() error {
 	switch {
-	case p.Capacity < MinCapacity || p.Capacity > coinop.MaxAmount:
-		return fmt.Errorf("capacity is %v; it must be %v to %v", p.Capacity, MinCapacity, coinop.MaxAmount)
-	case p.Capacity%coinop.Sat != 0:
+	case p.Capacity < MinCapacity || p.Capacity > money.MaxAmount:
+		return fmt.Errorf("capacity is %v; it must be %v to %v", p.Capacity, MinCapacity, money.MaxAmount)
+	case p.Capacity%money.Sat != 0:
 		return fmt.Errorf("capacity is %v; it must be whole satoshi", p.Capacity)
 	case p.FeeRate < tx.MinFeeRate || p.FeeRate > tx.MaxFeeRate:
 		return fmt.Errorf("fee rate is %d sat/kvB; it must be %d to %d", p.FeeRate, tx.MinFeeRate, tx.MaxFeeRate)
@@ -144,7 +144,7 @@ func (t *Terms) Check() error {
 
 // Policy is what a payee takes.
 type Policy struct {
-	MinCapacity, MaxCapacity coinop.Amount
+	MinCapacity, MaxCapacity money.Amount
 	MinDepth                 int32
 }
 
@@ -216,7 +216,7 @@ func (t *Terms) closingFee() int64 { return t.FeeRate.For(closingVSize) }
 // the fee, to the payer. The fee comes out of the payer's part first. Amounts
 // are rounded down to satoshi in the payer's favour; an output that would be
 // dust goes to the fee.
-func (t *Terms) closing(total coinop.Amount, fee int64) (*wire.MsgTx, error) {
+func (t *Terms) closing(total money.Amount, fee int64) (*wire.MsgTx, error) {
 	paid := total.Sats()
 	change := t.Capacity.Sats() - paid - fee
 	if change < 0 {
@@ -237,7 +237,7 @@ func (t *Terms) closing(total coinop.Amount, fee int64) (*wire.MsgTx, error) {
 }
 
 // sighash is what both ends sign to close at total.
-func (t *Terms) sighash(total coinop.Amount, fee int64) ([32]byte, error) {
+func (t *Terms) sighash(total money.Amount, fee int64) ([32]byte, error) {
 	c, err := t.closing(total, fee)
 	if err != nil {
 		return [32]byte{}, err
@@ -246,7 +246,7 @@ func (t *Terms) sighash(total coinop.Amount, fee int64) ([32]byte, error) {
 }
 
 // closed is the closing transaction with both signatures.
-func (t *Terms) closed(total coinop.Amount, fee int64, payer, payee keys.Signature) (*wire.MsgTx, error) {
+func (t *Terms) closed(total money.Amount, fee int64, payer, payee keys.Signature) (*wire.MsgTx, error) {
 	c, err := t.closing(total, fee)
 	if err != nil {
 		return nil, err
@@ -272,12 +272,12 @@ func (t *Terms) refund(key keys.Secret) *wire.MsgTx {
 // Claimable is what the payee would get on chain from a ticket for total: all
 // of it in whole satoshi, less what a fee larger than the change takes, or
 // nothing below dust.
-func (t *Terms) Claimable(total coinop.Amount) coinop.Amount {
+func (t *Terms) Claimable(total money.Amount) money.Amount {
 	paid := min(total.Sats(), t.Capacity.Sats()-t.closingFee())
 	if paid < tx.DustP2WPKH {
 		return 0
 	}
-	a, _ := coinop.FromSats(paid)
+	a, _ := money.FromSats(paid)
 	return a
 }
 

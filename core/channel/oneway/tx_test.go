@@ -7,20 +7,20 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/money"
 )
 
 // newTerms returns the terms of a channel whose keys no other i has.
-func newTerms(t testing.TB, i uint32, capacity coinop.Amount) (*oneway.Terms, tests) {
+func newTerms(t testing.TB, i uint32, capacity money.Amount) (*oneway.Terms, tests) {
 	payer, payee := secret("payer"), secret("payee")
 	key := oneway.FundingKey(payer, uint64(i))
 	p := oneway.Proposal{
 		PayerNode: payer.Public(), PayerKey: key.Public(), Capacity: capacity,
 		Expiry: 1 << 20, FeeRate: tx.MinFeeRate, PayerScript: tx.P2WPKH(payer.Public()),
 	}
-	answer, err := oneway.Consider(p, oneway.Policy{MaxCapacity: coinop.MaxAmount, MinDepth: 1}, payee, 100)
+	answer, err := oneway.Consider(p, oneway.Policy{MaxCapacity: money.MaxAmount, MinDepth: 1}, payee, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +54,9 @@ func TestTransactionsAreValidAndNoLargerThanPaidFor(t *testing.T) {
 	payer, payee := secret("payer"), secret("payee")
 	largest := map[string]int{}
 	for i := range uint32(64) {
-		terms, t := newTerms(t, i, 10_000*coinop.Sat)
+		terms, t := newTerms(t, i, 10_000*money.Sat)
 		mine, theirs := oneway.FundingKey(payer, uint64(i)), oneway.PayeeKeyOf(payee, terms)
-		closing, err := terms.ClosedAt(5_000*coinop.Sat, terms.ClosingFee(), mine, theirs)
+		closing, err := terms.ClosedAt(5_000*money.Sat, terms.ClosingFee(), mine, theirs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestTransactionsAreValidAndNoLargerThanPaidFor(t *testing.T) {
 			}
 			largest[name] = max(largest[name], tx.VSize(c))
 		}
-		wrong, err := terms.ClosedAt(5_000*coinop.Sat, terms.ClosingFee(), mine, mine)
+		wrong, err := terms.ClosedAt(5_000*money.Sat, terms.ClosingFee(), mine, mine)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,10 +93,10 @@ func TestTransactionsAreValidAndNoLargerThanPaidFor(t *testing.T) {
 // satoshi, unless that is dust or the fee needs it, and nothing is made or lost.
 func TestAClosingPaysWhatItPromises(t *testing.T) {
 	payer, payee := secret("payer"), secret("payee")
-	for _, capacity := range []coinop.Amount{oneway.MinCapacity, 10_000 * coinop.Sat} {
+	for _, capacity := range []money.Amount{oneway.MinCapacity, 10_000 * money.Sat} {
 		terms, t := newTerms(t, 7, capacity)
 		mine, theirs := oneway.FundingKey(payer, 7), oneway.PayeeKeyOf(payee, terms)
-		for total := coinop.Amount(0); total <= capacity; total += 333_337 {
+		for total := money.Amount(0); total <= capacity; total += 333_337 {
 			c, err := terms.ClosedAt(total, terms.ClosingFee(), mine, theirs)
 			if err != nil {
 				t.Fatalf("%v: %v", total, err)

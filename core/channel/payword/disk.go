@@ -4,16 +4,16 @@ import (
 	"fmt"
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
 // Records of a payer. The head changes with every ticket, the commitment with
 // every epoch, the terms never. The chain is not on disk: it is hashed again.
 
-func (p *Payer) meterKey(session coinop.OrderID) string {
+func (p *Payer) meterKey(session money.OrderID) string {
 	return p.prefix + "m/" + session.String()
 }
 
@@ -33,7 +33,7 @@ func (p *Payer) commitRecord() step.Record {
 	return step.Record{Key: p.prefix + "commit", Value: p.commit.append(nil)}
 }
 
-func (p *Payer) meterRecord(session coinop.OrderID, m *meter) step.Record {
+func (p *Payer) meterRecord(session money.OrderID, m *meter) step.Record {
 	return step.Record{Key: p.meterKey(session), Value: codec.AppendUint(nil, m.coins)}
 }
 
@@ -102,7 +102,7 @@ func (p *Payer) loadMeters(db step.Reader) error {
 		p.meter(b)
 	}
 	return codec.Scan(db, p.prefix+"m/", func(name string, r *codec.Reader) {
-		var session coinop.OrderID
+		var session money.OrderID
 		if err := session.UnmarshalText([]byte(name)); err != nil {
 			r.Fail(err)
 		}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -19,7 +19,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(false, i, uint16(3), byte(0xff))
 	}
 	h := newPair(f, ten(64, 4, 16))
-	session := coinop.OrderID{9}
+	session := money.OrderID{9}
 	h.answer(h.reach(h.pay(order(1, 3), Tick{session, 2})))
 	h.pay(order(2, 1))
 	f.Fuzz(func(t *testing.T, isPayer bool, which byte, at uint16, with byte) {

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
@@ -169,7 +169,7 @@ func readCoins(r *codec.Reader, id ID) Coins {
 	case 1:
 		c := readCommitment(r)
 		m.Commit = &c
-		if c.Epoch != m.Epoch || c.Start > uint64(coinop.MaxAmount) {
+		if c.Epoch != m.Epoch || c.Start > uint64(money.MaxAmount) {
 			r.Fail(fmt.Errorf("commitment is to epoch %d from coin %d, in a message of epoch %d", c.Epoch, c.Start, m.Epoch))
 		}
 	default:

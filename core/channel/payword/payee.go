@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -27,7 +27,7 @@ type Payee struct {
 	settlements uint64
 	stamps      receipt.Stamps
 
-	settlement coinop.OrderID // the next one
+	settlement money.OrderID // the next one
 
 	asked bool // since the start, the book knows that the next settlement is ours
 	// What lives for one step.

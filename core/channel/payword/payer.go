@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -40,7 +40,7 @@ const (
 // each time. The ticks of a step for one session become one entry, under the
 // session's ID.
 type Tick struct {
-	Session coinop.OrderID
+	Session money.OrderID
 	Coins   uint64
 }
 
@@ -48,13 +48,13 @@ type Tick struct {
 // and how many of them just now. It is the value of the outcome
 // MeterID(Session).
 type Metered struct {
-	Session    coinop.OrderID
+	Session    money.OrderID
 	Coins, New uint64
 }
 
 // MeterID is the ID of the outcomes of a session's ticks: a Metered, or an error
 // whose value is the Tick that was refused.
-func MeterID(session coinop.OrderID) string { return "meter/" + session.Key() }
+func MeterID(session money.OrderID) string { return "meter/" + session.Key() }
 
 // Close asks a payer to take no more orders and settle what is left.
 type Close struct{}
@@ -95,22 +95,22 @@ type Payer struct {
 	settlements uint64 // that are paid
 	owed        uint64 // coins of the settlement under way, or 0
 	ledger      receipt.Ledger
-	meters      map[coinop.OrderID]*meter
+	meters      map[money.OrderID]*meter
 
 	// What a restart does without, or asks for again.
 	waiting    []ask
 	stalled    error
-	settlement coinop.OrderID // that is under way
-	asked      step.Time      // when its order was last sent
-	sent       step.Time      // when all that is pending last went out, or a stamp came
+	settlement money.OrderID // that is under way
+	asked      step.Time     // when its order was last sent
+	sent       step.Time     // when all that is pending last went out, or a stamp came
 
 	// What lives for one step.
 	now           step.Time
 	orders, ticks []receipt.Entry
-	ticked        map[coinop.OrderID]int // a session's place in ticks
-	again, retry  bool                   // resend what is pending, the settlement
-	signs         uint64                 // signatures made since the start, for the summary
-	dirty, later  bool                   // the head changed; so that it may be lazy
+	ticked        map[money.OrderID]int // a session's place in ticks
+	again, retry  bool                  // resend what is pending, the settlement
+	signs         uint64                // signatures made since the start, for the summary
+	dirty, later  bool                  // the head changed; so that it may be lazy
 }
 
 // NewPayer starts the paying end of a channel that the payee accepted; node is
@@ -132,7 +132,7 @@ func newPayer(t Terms, node keys.Secret) *Payer {
 	id := t.ID()
 	return &Payer{
 		Terms: t, id: id, peer: t.Payee.Node.PeerName(), prefix: PayerName(id) + "/", node: node,
-		ledger: receipt.NewLedger(PayerName(id)+"/", id, t.Payee), meters: map[coinop.OrderID]*meter{}, ticked: map[coinop.OrderID]int{},
+		ledger: receipt.NewLedger(PayerName(id)+"/", id, t.Payee), meters: map[money.OrderID]*meter{}, ticked: map[money.OrderID]int{},
 	}
 }
 
@@ -152,9 +152,9 @@ func (p *Payer) Step(in step.Input) step.Effects {
 	clear(p.ticked)
 	for _, event := range in.Events {
 		switch ev := event.(type) {
-		case coinop.Order:
+		case money.Order:
 			p.order(ev, &fx)
-		case coinop.Inquiry:
+		case money.Inquiry:
 			p.prove(ev, &fx)
 		case Tick:
 			p.tick(ev, &fx)
@@ -201,9 +201,9 @@ func (p *Payer) rang(id string, fx *step.Effects) {
 func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
 	if ev.From != p.peer { // a core of this machine
 		switch msg := ev.Msg.(type) {
-		case coinop.Order:
+		case money.Order:
 			p.order(msg, fx)
-		case coinop.Inquiry:
+		case money.Inquiry:
 			p.prove(msg, fx)
 		case Tick:
 			p.tick(msg, fx)
@@ -225,7 +225,7 @@ func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
 
 // order takes an order, or answers at once if it is settled or cannot be paid.
 // A repeated order that is still pending is answered when it settles.
-func (p *Payer) order(o coinop.Order, fx *step.Effects) {
+func (p *Payer) order(o money.Order, fx *step.Effects) {
 	at, known := p.ledger.Find(o.ID)
 	if !known {
 		p.ask(ask{Entry: receipt.Entry{Order: o.ID, Amount: o.Amount}}, fx)
@@ -237,12 +237,12 @@ func (p *Payer) order(o coinop.Order, fx *step.Effects) {
 }
 
 // prove answers for an order that is known, and never pays.
-func (p *Payer) prove(q coinop.Inquiry, fx *step.Effects) {
+func (p *Payer) prove(q money.Inquiry, fx *step.Effects) {
 	if _, known := p.ledger.Find(q.Order); known {
-		p.order(coinop.Order{ID: q.Order}, fx)
+		p.order(money.Order{ID: q.Order}, fx)
 		return
 	}
-	fx.Done = append(fx.Done, step.Outcome{ID: q.Order.Key(), Err: &coinop.Error{Kind: coinop.Refused, Op: "prove " + q.Order.String(), Err: coinop.ErrForgotten}})
+	fx.Done = append(fx.Done, step.Outcome{ID: q.Order.Key(), Err: &money.Error{Kind: money.Refused, Op: "prove " + q.Order.String(), Err: money.ErrForgotten}})
 }
 
 func (p *Payer) tick(t Tick, fx *step.Effects) {
@@ -270,7 +270,7 @@ func (p *Payer) ask(a ask, fx *step.Effects) {
 }
 
 // refusal is why an amount cannot be paid, however much is settled.
-func (p *Payer) refusal(amount coinop.Amount) error {
+func (p *Payer) refusal(amount money.Amount) error {
 	coins, whole := p.coins(amount)
 	switch {
 	case p.state != open:
@@ -289,7 +289,7 @@ func (p *Payer) refusal(amount coinop.Amount) error {
 	return nil
 }
 
-func (p *Payer) noCredit(amount coinop.Amount) error {
+func (p *Payer) noCredit(amount money.Amount) error {
 	return fmt.Errorf("%w: %d coins of %v asked, %d of %d are unsettled", ErrCredit, amount/p.Coin, p.Coin, p.total-p.settled, p.Credit)
 }
 
@@ -297,7 +297,7 @@ func (p *Payer) noCredit(amount coinop.Amount) error {
 // promised is stamped.
 func (p *Payer) settling() bool { return p.owed > 0 || p.total-p.settled >= p.Every }
 
-func (p *Payer) fits(amount coinop.Amount) bool {
+func (p *Payer) fits(amount money.Amount) bool {
 	return p.total+uint64(amount/p.Coin) <= p.settled+p.Credit
 }
 
@@ -330,7 +330,7 @@ func (p *Payer) wait(a ask) error {
 }
 
 func (p *Payer) refuse(a ask, err error, fx *step.Effects) {
-	d := step.Outcome{ID: a.Order.Key(), Err: &coinop.Error{Kind: coinop.Unpaid, Op: "pay " + a.Order.String(), Err: err}}
+	d := step.Outcome{ID: a.Order.Key(), Err: &money.Error{Kind: money.Unpaid, Op: "pay " + a.Order.String(), Err: err}}
 	if a.tick {
 		d.ID, d.Value = MeterID(a.Order), Tick{a.Order, uint64(a.Amount / p.Coin)}
 	} else {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -77,8 +77,8 @@ func (h *pair) settled(k, coins uint64) step.Effects {
 	return h.payer.Step(h.in(step.Recv{From: "rail", Msg: done}))
 }
 
-func order(n int, coins uint64) coinop.Order {
-	return coinop.Order{ID: coinop.OrderID{1, byte(n >> 16), byte(n >> 8), byte(n)}, Amount: 10 * coinop.Amount(coins)}
+func order(n int, coins uint64) money.Order {
+	return money.Order{ID: money.OrderID{1, byte(n >> 16), byte(n >> 8), byte(n)}, Amount: 10 * money.Amount(coins)}
 }
 
 func ten(length, every, credit uint64) Proposal {
@@ -88,7 +88,7 @@ func ten(length, every, credit uint64) Proposal {
 // wants checks the one outcome of a step.
 func (h *pair) wants(fx step.Effects, id string, cause error) {
 	h.t.Helper()
-	if len(fx.Done) != 1 || fx.Done[0].ID != id || !errors.Is(fx.Done[0].Err, cause) || coinop.KindOf(fx.Done[0].Err) != coinop.Unpaid {
+	if len(fx.Done) != 1 || fx.Done[0].ID != id || !errors.Is(fx.Done[0].Err, cause) || money.KindOf(fx.Done[0].Err) != money.Unpaid {
 		h.t.Fatalf("outcomes are %+v, want %v", fx.Done, cause)
 	}
 	if cause != nil && !strings.ContainsAny(fx.Done[0].Err.Error(), "0123456789") {
@@ -98,7 +98,7 @@ func (h *pair) wants(fx step.Effects, id string, cause error) {
 
 func TestPayAndProve(t *testing.T) {
 	h := newPair(t, ten(64, 20, 50))
-	fx := h.pay(order(1, 3), order(2, 4), Tick{coinop.OrderID{9}, 2}, Tick{coinop.OrderID{9}, 1})
+	fx := h.pay(order(1, 3), order(2, 4), Tick{money.OrderID{9}, 2}, Tick{money.OrderID{9}, 1})
 	if len(fx.Send) != 1 || len(fx.Done) != 0 {
 		t.Fatalf("%+v", fx)
 	}
@@ -114,7 +114,7 @@ func TestPayAndProve(t *testing.T) {
 		t.Fatalf("%+v", taken)
 	}
 	paid := h.answer(taken)
-	if len(paid.Done) != 3 || paid.Done[2].ID != MeterID(coinop.OrderID{9}) || paid.Done[2].Value != (Metered{coinop.OrderID{9}, 3, 3}) {
+	if len(paid.Done) != 3 || paid.Done[2].ID != MeterID(money.OrderID{9}) || paid.Done[2].Value != (Metered{money.OrderID{9}, 3, 3}) {
 		t.Fatalf("%+v", paid.Done)
 	}
 	proof := paid.Done[0].Value.(receipt.Paid).Proof()
@@ -125,10 +125,10 @@ func TestPayAndProve(t *testing.T) {
 	if len(again.Done) != 1 || string(again.Done[0].Value.(receipt.Paid).Proof()) != string(proof) || len(again.Put) != 0 {
 		t.Fatalf("asked again: %+v", again)
 	}
-	if fx := h.pay(coinop.Inquiry{Order: order(1, 3).ID}); len(fx.Done) != 1 || string(fx.Done[0].Value.(receipt.Paid).Proof()) != string(proof) {
+	if fx := h.pay(money.Inquiry{Order: order(1, 3).ID}); len(fx.Done) != 1 || string(fx.Done[0].Value.(receipt.Paid).Proof()) != string(proof) {
 		t.Fatalf("asked for the proof: %+v", fx)
 	}
-	if fx := h.pay(coinop.Inquiry{Order: order(77, 1).ID}); len(fx.Done) != 1 || len(fx.Put) != 0 || !errors.Is(fx.Done[0].Err, coinop.ErrForgotten) {
+	if fx := h.pay(money.Inquiry{Order: order(77, 1).ID}); len(fx.Done) != 1 || len(fx.Put) != 0 || !errors.Is(fx.Done[0].Err, money.ErrForgotten) {
 		t.Fatalf("asked for a proof that never was: %+v", fx)
 	}
 	if fx := h.pay(order(3, 1)); fx.Send[0].Msg.(Coins).Commit != nil {
@@ -139,10 +139,10 @@ func TestPayAndProve(t *testing.T) {
 			t.Errorf("after %+v: %+v", again, fx.Send)
 		}
 	}
-	h.pay(Tick{coinop.OrderID{9}, 4})
-	h.pay(Tick{coinop.OrderID{9}, 1})
+	h.pay(Tick{money.OrderID{9}, 4})
+	h.pay(Tick{money.OrderID{9}, 1})
 	paid = h.answer(h.reach(h.pay(step.Linked{})))
-	if len(paid.Done) != 2 || paid.Done[1].Value != (Metered{coinop.OrderID{9}, 8, 5}) {
+	if len(paid.Done) != 2 || paid.Done[1].Value != (Metered{money.OrderID{9}, 8, 5}) {
 		t.Errorf("%+v", paid.Done)
 	}
 }
@@ -154,12 +154,12 @@ func TestSettle(t *testing.T) {
 		t.Fatalf("settled early: %+v", fx.Send)
 	}
 	fx = h.answer(h.reach(h.pay(order(2, 11))))
-	want := coinop.Order{ID: SettlementID(h.payer.id, 1), Amount: 100, Units: 10, To: h.b, For: "payword " + h.payer.id.String()}
+	want := money.Order{ID: SettlementID(h.payer.id, 1), Amount: 100, Units: 10, To: h.b, For: "payword " + h.payer.id.String()}
 	if len(fx.Send) != 1 || fx.Send[0].To != "rail" || fx.Send[0].Msg != any(want) {
 		t.Fatalf("%+v", fx.Send)
 	}
 	// It waits for its turn, and is not on disk.
-	if fx := h.pay(order(3, 6), order(4, 1), Tick{coinop.OrderID{9}, 1}); len(fx.Done)+len(fx.Send)+len(fx.Put) != 0 {
+	if fx := h.pay(order(3, 6), order(4, 1), Tick{money.OrderID{9}, 1}); len(fx.Done)+len(fx.Send)+len(fx.Put) != 0 {
 		t.Fatalf("%+v", fx)
 	}
 	if fx := h.pay(order(3, 6)); len(fx.Done) != 0 {
@@ -169,7 +169,7 @@ func TestSettle(t *testing.T) {
 		t.Fatalf("not retried: %+v", fx.Send)
 	}
 	fx = h.settled(1, 10)
-	if len(fx.Send) != 2 || len(fx.Send[1].Msg.(Coins).Entries) != 3 || fx.Send[0].Msg.(coinop.Order).ID != SettlementID(h.payer.id, 2) {
+	if len(fx.Send) != 2 || len(fx.Send[1].Msg.(Coins).Entries) != 3 || fx.Send[0].Msg.(money.Order).ID != SettlementID(h.payer.id, 2) {
 		t.Fatalf("%+v", fx.Send)
 	}
 	h.answer(h.reach(fx))
@@ -177,7 +177,7 @@ func TestSettle(t *testing.T) {
 		t.Error("settlement 1 is counted twice")
 	}
 	h.settled(2, 10)
-	if fx := h.pay(Close{}); len(fx.Send) != 1 || fx.Send[0].Msg.(coinop.Order).Amount != 80 {
+	if fx := h.pay(Close{}); len(fx.Send) != 1 || fx.Send[0].Msg.(money.Order).Amount != 80 {
 		t.Fatalf("final: %+v", fx.Send)
 	}
 	h.wants(h.pay(order(5, 1)), order(5, 1).ID.Key(), ErrNotOpen)
@@ -200,7 +200,7 @@ func TestCloseWithOrdersPending(t *testing.T) {
 	if fx := h.pay(Close{}); len(fx.Send)+len(fx.Done) != 0 {
 		t.Fatalf("%+v", fx)
 	}
-	if fx := h.answer(h.reach(last)); len(fx.Send) != 1 || fx.Send[0].Msg.(coinop.Order).Amount != 70 {
+	if fx := h.answer(h.reach(last)); len(fx.Send) != 1 || fx.Send[0].Msg.(money.Order).Amount != 70 {
 		t.Fatalf("%+v", fx.Send)
 	}
 	if fx := h.settled(1, 7); len(fx.Done) != 1 || fx.Done[0].ID != Shut {
@@ -220,7 +220,7 @@ func TestSettlementsPaidAtOnce(t *testing.T) {
 	if len(fx.Send) != 0 || len(fx.Wake) != 1 || fx.Wake[0].At != h.now+1 || h.payer.owed != 1 {
 		t.Fatalf("%+v", fx)
 	}
-	if fx := h.pay(step.Rang{ID: "settle"}); len(fx.Send) != 1 || fx.Send[0].Msg.(coinop.Order).ID != SettlementID(h.payer.id, 2) {
+	if fx := h.pay(step.Rang{ID: "settle"}); len(fx.Send) != 1 || fx.Send[0].Msg.(money.Order).ID != SettlementID(h.payer.id, 2) {
 		t.Fatalf("%+v", fx.Send)
 	}
 }
@@ -236,18 +236,18 @@ func TestSettlementFails(t *testing.T) {
 	h := newPair(t, ten(64, 10, 25))
 	h.answer(h.reach(h.pay(order(1, 20))))
 	h.pay(order(2, 20)) // waits
-	failed := step.Outcome{ID: SettlementID(h.payer.id, 1).Key(), Err: &coinop.Error{Kind: coinop.Pending, Err: errors.New("no answer")}}
+	failed := step.Outcome{ID: SettlementID(h.payer.id, 1).Key(), Err: &money.Error{Kind: money.Pending, Err: errors.New("no answer")}}
 	if fx := h.pay(step.Recv{From: "rail", Msg: failed}); len(fx.Done) != 0 || len(fx.Wake) != 1 || fx.Wake[0].ID != "settle" {
 		t.Fatalf("%+v", fx)
 	}
-	failed.Err = &coinop.Error{Kind: coinop.Unpaid, Err: errors.New("channel capacity is spent")}
+	failed.Err = &money.Error{Kind: money.Unpaid, Err: errors.New("channel capacity is spent")}
 	h.wants(h.pay(step.Recv{From: "rail", Msg: failed}), order(2, 20).ID.Key(), ErrStalled)
 	fx := h.pay(order(3, 1))
 	h.wants(fx, order(3, 1).ID.Key(), ErrStalled)
 	if !strings.Contains(fx.Done[0].Err.Error(), "channel capacity is spent") {
 		t.Error(fx.Done[0].Err)
 	}
-	if fx := h.pay(step.Rang{ID: "settle"}); len(fx.Send) != 1 || fx.Send[0].Msg.(coinop.Order).ID != SettlementID(h.payer.id, 1) {
+	if fx := h.pay(step.Rang{ID: "settle"}); len(fx.Send) != 1 || fx.Send[0].Msg.(money.Order).ID != SettlementID(h.payer.id, 1) {
 		t.Fatalf("%+v", fx.Send)
 	}
 	h.settled(1, 10)
@@ -259,7 +259,7 @@ func TestSettlementFails(t *testing.T) {
 func TestOutcomesThatSettleNothing(t *testing.T) {
 	h := newPair(t, ten(64, 10, 25))
 	h.answer(h.reach(h.pay(order(1, 20))))
-	pay := func(from string, k uint64, amount coinop.Amount, err error) {
+	pay := func(from string, k uint64, amount money.Amount, err error) {
 		t.Helper()
 		b := &receipt.Batch{Entries: []receipt.Entry{{Order: SettlementID(h.payer.id, k), Amount: amount}}}
 		fx := h.payee.Step(h.in(step.Recv{From: from, Msg: step.Outcome{Value: receipt.Paid{Batch: b}, Err: err}}))
@@ -286,13 +286,13 @@ func TestOutcomesThatSettleNothing(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	h := newPair(t, ten(64, 10, 25))
-	odd := coinop.Order{ID: coinop.OrderID{3}, Amount: 15}
+	odd := money.Order{ID: money.OrderID{3}, Amount: 15}
 	h.wants(h.pay(odd), odd.ID.Key(), ErrNotCoin)
 	odd.Amount = 0
 	h.wants(h.pay(odd), odd.ID.Key(), ErrNotCoin)
 	h.wants(h.pay(order(1, 26)), order(1, 26).ID.Key(), ErrCredit)
-	h.wants(h.pay(Tick{coinop.OrderID{9}, 0}), MeterID(coinop.OrderID{9}), ErrNotCoin)
-	h.wants(h.pay(Tick{coinop.OrderID{9}, 1 << 63}), MeterID(coinop.OrderID{9}), ErrCredit)
+	h.wants(h.pay(Tick{money.OrderID{9}, 0}), MeterID(money.OrderID{9}), ErrNotCoin)
+	h.wants(h.pay(Tick{money.OrderID{9}, 1 << 63}), MeterID(money.OrderID{9}), ErrCredit)
 	h.pay(order(1, 9))
 	h.wants(h.pay(order(2, 17)), order(2, 17).ID.Key(), ErrCredit)
 	h.pay(order(3, 16))
@@ -346,13 +346,13 @@ func TestMaxPending(t *testing.T) {
 }
 
 func TestChannelIsUsedUp(t *testing.T) {
-	h := newPair(t, Proposal{Coin: coinop.MaxAmount / 5, Length: 2, Every: 1, Credit: 4})
-	coin := coinop.MaxAmount / 5
+	h := newPair(t, Proposal{Coin: money.MaxAmount / 5, Length: 2, Every: 1, Credit: 4})
+	coin := money.MaxAmount / 5
 	for k := range 5 {
-		h.answer(h.reach(h.pay(coinop.Order{ID: coinop.OrderID{byte(k)}, Amount: coin})))
+		h.answer(h.reach(h.pay(money.Order{ID: money.OrderID{byte(k)}, Amount: coin})))
 		h.settled(uint64(k+1), 1)
 	}
-	last := coinop.Order{ID: coinop.OrderID{9}, Amount: coin}
+	last := money.Order{ID: money.OrderID{9}, Amount: coin}
 	h.wants(h.pay(last), last.ID.Key(), ErrUsedUp)
 }
 
@@ -382,8 +382,8 @@ func TestForgedCoins(t *testing.T) {
 		"a stranger's chain": with(func(m *Coins) {
 			m.Epoch, m.Commit, m.Index, m.Word = 2, &forged, 5, theirs.Jump(5)
 		}),
-		"more than is shown":  with(func(m *Coins) { m.Entries = []receipt.Entry{{Order: coinop.OrderID{1}, Amount: 60}} }),
-		"less than is shown":  with(func(m *Coins) { m.Entries = []receipt.Entry{{Order: coinop.OrderID{1}, Amount: 40}} }),
+		"more than is shown":  with(func(m *Coins) { m.Entries = []receipt.Entry{{Order: money.OrderID{1}, Amount: 60}} }),
+		"less than is shown":  with(func(m *Coins) { m.Entries = []receipt.Entry{{Order: money.OrderID{1}, Amount: 40}} }),
 		"half a coin":         with(func(m *Coins) { m.Entries = []receipt.Entry{{Amount: 45}, {Amount: 5}} }),
 		"tickets not yet due": with(func(m *Coins) { m.Base, m.Seq = 2, 3 }),
 		"nothing new":         with(func(m *Coins) { m.Base, m.Seq = 0, 1 }),
@@ -412,7 +412,7 @@ func TestCreditAndGap(t *testing.T) {
 	coins := func(n uint64) Coins {
 		return Coins{
 			ID: h.payer.id, Epoch: 1, Index: words.Index(), Word: words.Word(), Commit: &commit,
-			Run: receipt.Run{Seq: 1, Sizes: []int{1}, Entries: []receipt.Entry{{Order: coinop.OrderID{1}, Amount: h.payer.worth(n)}}},
+			Run: receipt.Run{Seq: 1, Sizes: []int{1}, Entries: []receipt.Entry{{Order: money.OrderID{1}, Amount: h.payer.worth(n)}}},
 		}
 	}
 	words.Jump(MaxGap)
@@ -464,7 +464,7 @@ func TestForgedStamps(t *testing.T) {
 
 func TestForgets(t *testing.T) {
 	h := newPair(t, ten(1<<14, 1<<12, 1<<14))
-	session := coinop.OrderID{9}
+	session := money.OrderID{9}
 	h.answer(h.reach(h.pay(order(0, 1), Tick{session, 2})))
 	n := 1
 	for h.payer.ledger.Kept() > 1 && n < 3*receipt.Keep {
@@ -539,8 +539,8 @@ func TestTermsAreChecked(t *testing.T) {
 	}
 	for name, change := range map[string]func(p *Proposal){
 		"no coin":            func(p *Proposal) { p.Coin = 0 },
-		"great coin":         func(p *Proposal) { p.Coin = coinop.MaxAmount },
-		"too great a coin":   func(p *Proposal) { p.Coin = coinop.MaxAmount + 1 },
+		"great coin":         func(p *Proposal) { p.Coin = money.MaxAmount },
+		"too great a coin":   func(p *Proposal) { p.Coin = money.MaxAmount + 1 },
 		"odd length":         func(p *Proposal) { p.Length = 63 },
 		"no length":          func(p *Proposal) { p.Length = 0 },
 		"great length":       func(p *Proposal) { p.Length = 2 * MaxLength },
@@ -581,7 +581,7 @@ func TestTermsAreChecked(t *testing.T) {
 
 func messages(t testing.TB) []Message {
 	h := newPair(t, ten(64, 10, 60))
-	start := h.pay(order(1, 2), Tick{coinop.OrderID{9}, 3})
+	start := h.pay(order(1, 2), Tick{money.OrderID{9}, 3})
 	taken := h.reach(start)
 	h.answer(taken)
 	delta := h.pay(order(2, 1))
@@ -646,7 +646,7 @@ func TestBoundedCoins(t *testing.T) {
 		},
 		"many tickets":      func(m *Coins) { m.Sizes = make([]int, receipt.MaxPending+1) },
 		"tickets overflow":  func(m *Coins) { m.Base, m.Acked = 1<<64-1, 1<<64-1 },
-		"impossible amount": func(m *Coins) { m.Entries = append([]receipt.Entry{{Amount: coinop.MaxAmount + 1}}, m.Entries[1:]...) },
+		"impossible amount": func(m *Coins) { m.Entries = append([]receipt.Entry{{Amount: money.MaxAmount + 1}}, m.Entries[1:]...) },
 	} {
 		m := good
 		change(&m)

@@ -1,7 +1,7 @@
 package payword
 
 import (
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -30,7 +30,7 @@ func (p *Payer) settle(fx *step.Effects) {
 		}
 	}
 	if p.owed > 0 && p.retry {
-		o := coinop.Order{ID: p.settlement, To: p.peer, Amount: p.worth(p.owed), For: "payword " + p.id.String(), Units: p.owed}
+		o := money.Order{ID: p.settlement, To: p.peer, Amount: p.worth(p.owed), For: "payword " + p.id.String(), Units: p.owed}
 		again := p.now + retryAfter
 		if p.asked == p.now {
 			again = p.now + 1 // the last one was paid within the round; leave it an end
@@ -55,7 +55,7 @@ func (p *Payer) outcome(d step.Outcome, fx *step.Effects) {
 		return
 	}
 	if d.Err != nil {
-		if coinop.KindOf(d.Err) == coinop.Unpaid {
+		if money.KindOf(d.Err) == money.Unpaid {
 			p.stalled = d.Err
 		}
 		fx.Wake = append(fx.Wake, step.Alarm{ID: "settle", At: p.now + retryAfter})
@@ -79,22 +79,22 @@ func (p *Payer) close(fx *step.Effects) {
 
 // Summary is what people ask of a channel end.
 type Summary struct {
-	ID          ID            `json:"id"`
-	State       string        `json:"state"`
-	Coin        coinop.Amount `json:"coin_msat"`
-	Paid        coinop.Amount `json:"paid_msat"`    // promised and stamped
-	Pending     coinop.Amount `json:"pending_msat"` // promised and not stamped
-	Settled     coinop.Amount `json:"settled_msat"`
-	Settling    coinop.Amount `json:"settling_msat"`
-	AtRisk      coinop.Amount `json:"at_risk_msat"`
-	Left        coinop.Amount `json:"left_msat"` // of the credit
-	Settlements uint64        `json:"settlements"`
-	Tickets     uint64        `json:"tickets"`
-	Waiting     int           `json:"waiting"`
-	Epoch       uint64        `json:"epoch"`
-	Index       uint64        `json:"index"`
-	Length      uint64        `json:"length"`
-	Signatures  uint64        `json:"signatures"` // made since this end was loaded, stamps included
+	ID          ID           `json:"id"`
+	State       string       `json:"state"`
+	Coin        money.Amount `json:"coin_msat"`
+	Paid        money.Amount `json:"paid_msat"`    // promised and stamped
+	Pending     money.Amount `json:"pending_msat"` // promised and not stamped
+	Settled     money.Amount `json:"settled_msat"`
+	Settling    money.Amount `json:"settling_msat"`
+	AtRisk      money.Amount `json:"at_risk_msat"`
+	Left        money.Amount `json:"left_msat"` // of the credit
+	Settlements uint64       `json:"settlements"`
+	Tickets     uint64       `json:"tickets"`
+	Waiting     int          `json:"waiting"`
+	Epoch       uint64       `json:"epoch"`
+	Index       uint64       `json:"index"`
+	Length      uint64       `json:"length"`
+	Signatures  uint64       `json:"signatures"` // made since this end was loaded, stamps included
 }
 
 // Summary reads the channel. The payer risks what it promised without a stamp.

@@ -36,9 +36,9 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
@@ -71,7 +71,7 @@ type Terms struct {
 type Proposal struct {
 	PayerNode keys.Public // signs the commitments
 	Number    uint64      // tells apart the channels between two nodes
-	Coin      coinop.Amount
+	Coin      money.Amount
 	Length    uint64 // coins in a chain, a power of two
 	Every     uint64 // coins in a settlement
 	Credit    uint64 // coins that may be unsettled
@@ -103,8 +103,8 @@ func (t *Terms) ID() ID { return IDOf(t.PayerNode, t.Payee.Node, t.Number) }
 // check reports what is wrong with a proposal, whoever made it.
 func (p *Proposal) check() error {
 	switch {
-	case p.Coin == 0 || p.Coin > coinop.MaxAmount:
-		return fmt.Errorf("coin is %v; it must be %v to %v", p.Coin, coinop.Msat, coinop.MaxAmount)
+	case p.Coin == 0 || p.Coin > money.MaxAmount:
+		return fmt.Errorf("coin is %v; it must be %v to %v", p.Coin, money.Msat, money.MaxAmount)
 	case !validLength(p.Length):
 		return fmt.Errorf("chain has %d words; it must be a power of two from %d to %d", p.Length, MinLength, MaxLength)
 	case p.Credit > MaxGap:
@@ -137,8 +137,8 @@ func (t *Terms) Check() error {
 
 // Policy is what a payee takes.
 type Policy struct {
-	MaxCredit coinop.Amount // that it lets run unsettled
-	MinSettle coinop.Amount // that is worth an order on the other rail
+	MaxCredit money.Amount // that it lets run unsettled
+	MinSettle money.Amount // that is worth an order on the other rail
 }
 
 // Consider answers a proposal, or says why not. The answer depends on nothing
@@ -148,7 +148,7 @@ func Consider(p Proposal, policy Policy, node keys.Secret) (Answer, error) {
 	if err := p.check(); err != nil {
 		return Answer{}, err
 	}
-	credit, every := p.Coin*coinop.Amount(p.Credit), p.Coin*coinop.Amount(p.Every)
+	credit, every := p.Coin*money.Amount(p.Credit), p.Coin*money.Amount(p.Every)
 	switch {
 	case credit > policy.MaxCredit:
 		return Answer{}, fmt.Errorf("credit is %v; this payee gives at most %v", credit, policy.MaxCredit)
@@ -162,18 +162,18 @@ func Consider(p Proposal, policy Policy, node keys.Secret) (Answer, error) {
 const stampPurpose = "payword"
 
 // coins returns a in whole coins, or false if there is something over.
-func (p *Proposal) coins(a coinop.Amount) (uint64, bool) {
+func (p *Proposal) coins(a money.Amount) (uint64, bool) {
 	return uint64(a / p.Coin), a != 0 && a%p.Coin == 0
 }
 
 // worth is the amount of n coins, which no channel lets grow past MaxAmount.
-func (p *Proposal) worth(n uint64) coinop.Amount { return p.Coin * coinop.Amount(n) }
+func (p *Proposal) worth(n uint64) money.Amount { return p.Coin * money.Amount(n) }
 
 // maxTotal is how many coins a channel can carry in its life.
-func (p *Proposal) maxTotal() uint64 { return uint64(coinop.MaxAmount / p.Coin) }
+func (p *Proposal) maxTotal() uint64 { return uint64(money.MaxAmount / p.Coin) }
 
 // SettlementID is the order that settles a channel for the k-th time, from 1.
-func SettlementID(id ID, k uint64) (order coinop.OrderID) {
+func SettlementID(id ID, k uint64) (order money.OrderID) {
 	d := keys.Digest("coinop/payword/settle", id[:], binary.BigEndian.AppendUint64(nil, k))
 	copy(order[:], d[:])
 	return order

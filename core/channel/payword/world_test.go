@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 	"coinop.dev/world/drive"
@@ -56,7 +56,7 @@ func (d disk) put(records []step.Record) {
 // railPay and railAck are the messages of the made-up rail that settles.
 type (
 	railPay receipt.Entry
-	railAck struct{ Order coinop.OrderID }
+	railAck struct{ Order money.OrderID }
 )
 
 // railPayer pays orders by sending them until they are acknowledged.
@@ -67,7 +67,7 @@ type railPayer struct {
 }
 
 func (p *railPayer) Step(in step.Input) (fx step.Effects) {
-	send := func(id coinop.OrderID, amount coinop.Amount) {
+	send := func(id money.OrderID, amount money.Amount) {
 		fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: railPay{id, amount}})
 		fx.Wake = append(fx.Wake, step.Alarm{ID: "rail", At: in.At + step.Second})
 	}
@@ -76,19 +76,19 @@ func (p *railPayer) Step(in step.Input) (fx step.Effects) {
 		switch msg := recv.Msg.(type) {
 		case nil: // started or rung
 			p.db.Scan("rail/open/", func(key string, value []byte) bool {
-				id, _ := coinop.OrderIDFromKey(key[len("rail/open/"):])
-				var amount coinop.Amount
+				id, _ := money.OrderIDFromKey(key[len("rail/open/"):])
+				var amount money.Amount
 				fmt.Sscan(string(value), (*uint64)(&amount))
 				send(id, amount)
 				return true
 			})
-		case coinop.Order:
+		case money.Order:
 			key := msg.ID.Key()
 			switch {
 			case p.db["rail/done/"+key] != nil:
 				fx.Done = append(fx.Done, step.Outcome{ID: key})
 			case p.db["rail/open/"+key] == nil && p.fails():
-				fx.Done = append(fx.Done, step.Outcome{ID: key, Err: &coinop.Error{Kind: coinop.Unpaid, Err: fmt.Errorf("the rail is closed")}})
+				fx.Done = append(fx.Done, step.Outcome{ID: key, Err: &money.Error{Kind: money.Unpaid, Err: fmt.Errorf("the rail is closed")}})
 			default:
 				fx.Put = append(fx.Put, step.Record{Key: "rail/open/" + key, Value: fmt.Append(nil, uint64(msg.Amount))})
 				send(msg.ID, msg.Amount)
@@ -111,7 +111,7 @@ type railPayee struct {
 }
 
 func (p *railPayee) Step(in step.Input) (fx step.Effects) {
-	taken := map[coinop.OrderID]bool{}
+	taken := map[money.OrderID]bool{}
 	for _, event := range in.Events {
 		recv, _ := event.(step.Recv)
 		msg, ok := recv.Msg.(railPay)
@@ -157,13 +157,13 @@ type world struct {
 	railFails    bool
 	lie          bool // the network makes up messages, too
 
-	orders  map[coinop.OrderID]coinop.Amount
-	ids     []coinop.OrderID
-	paid    map[coinop.OrderID]bool // as the payer was told
-	refused map[coinop.OrderID]error
-	stamped map[coinop.OrderID]int           // as the payee's disk says
-	metered map[coinop.OrderID]uint64        // as the payer was told
-	earned  map[coinop.OrderID]coinop.Amount // of sessions, at the payee
+	orders  map[money.OrderID]money.Amount
+	ids     []money.OrderID
+	paid    map[money.OrderID]bool // as the payer was told
+	refused map[money.OrderID]error
+	stamped map[money.OrderID]int          // as the payee's disk says
+	metered map[money.OrderID]uint64       // as the payer was told
+	earned  map[money.OrderID]money.Amount // of sessions, at the payee
 	shut    bool
 	epochs  uint64
 }
@@ -175,7 +175,7 @@ func newTerms(t testing.TB, p Proposal) (Terms, keys.Secret, keys.Secret) {
 	if p.Settle == "" {
 		p.Settle = "rail"
 	}
-	a, err := Consider(p, Policy{MaxCredit: coinop.MaxAmount}, payee)
+	a, err := Consider(p, Policy{MaxCredit: money.MaxAmount}, payee)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,8 +186,8 @@ func newWorld(t *testing.T, number uint64, p Proposal) *world {
 	terms, payerKey, payeeKey := newTerms(t, p)
 	w := &world{
 		t: t, random: rand.New(rand.NewPCG(number, 1)), terms: terms, id: terms.ID(), now: 1,
-		orders: map[coinop.OrderID]coinop.Amount{}, paid: map[coinop.OrderID]bool{}, refused: map[coinop.OrderID]error{},
-		stamped: map[coinop.OrderID]int{}, metered: map[coinop.OrderID]uint64{}, earned: map[coinop.OrderID]coinop.Amount{},
+		orders: map[money.OrderID]money.Amount{}, paid: map[money.OrderID]bool{}, refused: map[money.OrderID]error{},
+		stamped: map[money.OrderID]int{}, metered: map[money.OrderID]uint64{}, earned: map[money.OrderID]money.Amount{},
 	}
 	w.payer = &box{name: terms.PayerNode.PeerName(), db: disk{}, boot: func(b *box) {
 		core, err := LoadPayer(b.db, w.id, payerKey)
@@ -390,10 +390,10 @@ func (w *world) heard(b *box, d step.Outcome) {
 		w.metered[v.Session] = v.Coins
 	case nil:
 		if d.Err != nil {
-			if coinop.KindOf(d.Err) != coinop.Unpaid {
+			if money.KindOf(d.Err) != money.Unpaid {
 				w.t.Fatal(d.Err)
 			}
-			id, _ := coinop.OrderIDFromKey(strings.TrimPrefix(d.ID, "meter/"))
+			id, _ := money.OrderIDFromKey(strings.TrimPrefix(d.ID, "meter/"))
 			w.refused[id] = d.Err
 		}
 		w.shut = w.shut || d.ID == Shut
@@ -476,19 +476,19 @@ func (w *world) run(rounds int) {
 	}
 }
 
-func (w *world) newOrder(coins uint64) coinop.Order {
-	id := coinop.OrderID{1}
+func (w *world) newOrder(coins uint64) money.Order {
+	id := money.OrderID{1}
 	w.random.Uint64()
 	for i := 1; i < len(id); i++ {
 		id[i] = byte(w.random.Uint32())
 	}
-	w.orders[id] = w.terms.Coin * coinop.Amount(coins)
+	w.orders[id] = w.terms.Coin * money.Amount(coins)
 	w.ids = append(w.ids, id)
 	return w.order(id)
 }
 
-func (w *world) order(id coinop.OrderID) coinop.Order {
-	return coinop.Order{ID: id, Amount: w.orders[id]}
+func (w *world) order(id money.OrderID) money.Order {
+	return money.Order{ID: id, Amount: w.orders[id]}
 }
 
 // finish asks for everything until it is paid, closes, and takes stock.
@@ -515,7 +515,7 @@ func (w *world) finish() {
 	if payee.total() != payer.total || payee.settled != payee.total() || payer.settled != payer.total {
 		w.t.Fatalf("payer %+v, payee %+v", payer.Summary(), payee.Summary())
 	}
-	var sum, money coinop.Amount
+	var sum, paid money.Amount
 	for _, id := range w.ids {
 		if w.stamped[id] != 1 {
 			w.t.Fatalf("order %v stamped %d times", id, w.stamped[id])
@@ -524,21 +524,21 @@ func (w *world) finish() {
 	}
 	for session, amount := range w.earned {
 		sum += amount
-		if got := payer.meters[session].coins; w.terms.Coin*coinop.Amount(got) != amount || w.metered[session] > got {
+		if got := payer.meters[session].coins; w.terms.Coin*money.Amount(got) != amount || w.metered[session] > got {
 			w.t.Fatalf("session %v: metered %d coins, told %d, earned %v", session, got, w.metered[session], amount)
 		}
 	}
 	w.payee.db.Scan("rail/", func(_ string, value []byte) bool {
 		var amount uint64
 		fmt.Sscan(string(value), &amount)
-		money += coinop.Amount(amount)
+		paid += money.Amount(amount)
 		return true
 	})
 	if book := w.payee.m.Core(earn.Name).(*earn.Book).Summary(); book.Earned != sum {
 		w.t.Fatalf("orders and ticks of %v, and the till earned %v", sum, book.Earned)
 	}
-	if sum != payee.worth(payee.total()) || money != sum {
-		w.t.Fatalf("orders and ticks of %v, coins of %v, settled with %v", sum, payee.worth(payee.total()), money)
+	if sum != payee.worth(payee.total()) || paid != sum {
+		w.t.Fatalf("orders and ticks of %v, coins of %v, settled with %v", sum, payee.worth(payee.total()), paid)
 	}
 }
 
@@ -554,7 +554,7 @@ func TestAnyWorld(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, number, Proposal{Coin: 7, Length: 1 << (1 + number%7), Every: 10, Credit: 20 + number%10})
 			w.faults, w.lie, w.railFails = true, number%2 == 0, number%3 == 0
-			sessions := []coinop.OrderID{{2, 1}, {2, 2}, {2, 3}}
+			sessions := []money.OrderID{{2, 1}, {2, 2}, {2, 3}}
 			for range 150 {
 				for range w.random.IntN(4) {
 					switch w.random.IntN(3) {

@@ -27,20 +27,20 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
 // Limits are what one side demands of the other (BOLT 2, open_channel and
 // accept_channel).
 type Limits struct {
-	Dust        int64         // satoshi, of its own commitment
-	Reserve     int64         // satoshi that the other must keep
-	MaxInFlight coinop.Amount // of the other's HTLCs
-	MinHTLC     coinop.Amount
+	Dust        int64        // satoshi, of its own commitment
+	Reserve     int64        // satoshi that the other must keep
+	MaxInFlight money.Amount // of the other's HTLCs
+	MinHTLC     money.Amount
 	MaxHTLCs    int    // of the other's
 	Delay       uint16 // blocks that the other's to_local waits
 }
@@ -65,7 +65,7 @@ type Terms struct {
 	// if the peer bound itself when it opened.
 	Payout, Upfront []byte
 	// Push is what the opener gave away in the first commitment.
-	Push coinop.Amount
+	Push money.Amount
 }
 
 // Status is where a channel is in its life.
@@ -110,7 +110,7 @@ const (
 type HTLC struct {
 	Ours   bool // offered by us
 	ID     uint64
-	Amount coinop.Amount
+	Amount money.Amount
 	Hash   [32]byte
 	Expiry uint32
 	// Onion is kept until the peer is sure to have it; for the peer's HTLCs it
@@ -152,7 +152,7 @@ type Channel struct {
 
 	status Status
 	// Balances, without any HTLC of the lists.
-	local, remote coinop.Amount
+	local, remote money.Amount
 	fees          []fee // the last one at stage done is the rate of both commitments
 
 	number  uint64 // of our commitment
@@ -167,9 +167,9 @@ type Channel struct {
 
 	ours, theirs list
 	waiting      []*HTLC // ours, not in the list yet
-	waitingSum   coinop.Amount
-	waitingDust  coinop.Amount // the part of it that is dust
-	feeWaiting   int64         // a rate we want, 0 if none
+	waitingSum   money.Amount
+	waitingDust  money.Amount // the part of it that is dust
+	feeWaiting   int64        // a rate we want, 0 if none
 
 	// The funding and what names it.
 	funding              *wire.MsgTx // the opener's, until it is deep
@@ -199,7 +199,7 @@ type Channel struct {
 	// MaxDust is the most that Add lets hang in the channel, of both sides, that
 	// the chain cannot enforce; 0 is no limit. Guarded has Revoked carry what a
 	// watchtower needs. Neither is on disk.
-	MaxDust coinop.Amount
+	MaxDust money.Amount
 	Guarded bool
 }
 

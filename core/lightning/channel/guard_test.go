@@ -9,10 +9,10 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // What a guarded channel says of a revoked commitment is the commitment that the
@@ -67,7 +67,7 @@ func TestRevokedIsWhatThePeerHad(t *testing.T) {
 			case k < 3:
 				p := preimageOf(e.name, n)
 				preimages[sha256.Sum256(p[:])] = p
-				e.add(n, coinop.Amount(1+r.Int64N(3_000_000)))
+				e.add(n, money.Amount(1+r.Int64N(3_000_000)))
 			case k < 5:
 				for id, h := range e.lockedIn {
 					delete(e.lockedIn, id)
@@ -99,7 +99,7 @@ func TestRevokedIsWhatThePeerHad(t *testing.T) {
 func TestDustIsBounded(t *testing.T) {
 	w := open(t, channel.Proposal{Type: commit.Anchors})
 	w.a.c.MaxDust = 1_000_000
-	add := func(n int, amount coinop.Amount) error { return w.a.add(n, amount) }
+	add := func(n int, amount money.Amount) error { return w.a.add(n, amount) }
 	w.a.do(func(c *channel.Channel) { // in one step: all wait
 		for n := range 3 {
 			p := preimageOf("a", n)

@@ -7,10 +7,10 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // Bounds of what we propose and accept.
@@ -37,7 +37,7 @@ type Proposal struct {
 	Peer     keys.Public
 	Chain    chainhash.Hash
 	Capacity int64 // satoshi; the opener's choice
-	Push     coinop.Amount
+	Push     money.Amount
 	Announce bool
 	Type     commit.Type
 	Alias    bool  // option_scid_alias in the channel type
@@ -56,7 +56,7 @@ func (p *Proposal) limits(capacity int64) Limits {
 		delay = Delay
 	}
 	return Limits{
-		Dust: Dust, Reserve: max(capacity/100, Dust), MaxInFlight: coinop.Amount(capacity) * coinop.Sat, MinHTLC: 1, MaxHTLCs: MaxHTLCs, Delay: delay,
+		Dust: Dust, Reserve: max(capacity/100, Dust), MaxInFlight: money.Amount(capacity) * money.Sat, MinHTLC: 1, MaxHTLCs: MaxHTLCs, Delay: delay,
 	}
 }
 
@@ -112,7 +112,7 @@ func Offer(p Proposal, root keys.Secret) (*Opening, *ln.OpenChannel, error) {
 	switch {
 	case p.Capacity < MinCapacity || p.Capacity > most:
 		return nil, nil, fmt.Errorf("capacity is %d sat; it must be %d to %d", p.Capacity, int64(MinCapacity), most)
-	case p.Push > coinop.Amount(p.Capacity)*coinop.Sat:
+	case p.Push > money.Amount(p.Capacity)*money.Sat:
 		return nil, nil, fmt.Errorf("push of %v is more than the capacity of %d sat", p.Push, p.Capacity)
 	case p.FeeRate < MinFeeRate || p.FeeRate > MaxFeeRate:
 		return nil, nil, fmt.Errorf("fee rate is %d sat/kw; it must be %d to %d", p.FeeRate, MinFeeRate, MaxFeeRate)
@@ -157,7 +157,7 @@ func Accept(m *ln.OpenChannel, p Proposal, root keys.Secret) (*Opening, *ln.Acce
 		return nil, nil, fmt.Errorf("channel type %v is not one of ours: static_remotekey, or anchors", m.ChannelType)
 	case m.FundingSatoshis < MinCapacity || m.FundingSatoshis > most:
 		return nil, nil, fmt.Errorf("funding is %d sat; it must be %d to %d", m.FundingSatoshis, int64(MinCapacity), most)
-	case m.PushMsat > coinop.Amount(m.FundingSatoshis)*coinop.Sat:
+	case m.PushMsat > money.Amount(m.FundingSatoshis)*money.Sat:
 		return nil, nil, errors.New("push_msat is more than the funding")
 	case int64(m.FeeratePerKW) < MinFeeRate || m.FeeratePerKW > MaxFeeRate:
 		return nil, nil, fmt.Errorf("feerate_per_kw is %d; it must be %d to %d", m.FeeratePerKW, MinFeeRate, MaxFeeRate)
@@ -220,7 +220,7 @@ func (o *Opening) agree(theirs Limits, points commit.Basepoints, upfront []byte)
 		return fmt.Errorf("max_accepted_htlcs is %d; it must be 1 to %d", theirs.MaxHTLCs, MaxHTLCs)
 	case theirs.Reserve > o.Capacity/5 || theirs.Reserve < ours.Dust:
 		return fmt.Errorf("channel_reserve_satoshis is %d; it must be %d to %d", theirs.Reserve, ours.Dust, o.Capacity/5)
-	case theirs.MinHTLC > coinop.Amount(o.Capacity)*coinop.Sat/10:
+	case theirs.MinHTLC > money.Amount(o.Capacity)*money.Sat/10:
 		return fmt.Errorf("htlc_minimum_msat is %d, more than a tenth of the channel", uint64(theirs.MinHTLC))
 	case len(upfront) > 0 && !commit.ValidShutdown(upfront, true, false):
 		return errors.New("upfront_shutdown_script is not one that is allowed")
@@ -324,7 +324,7 @@ func (o *Opening) Signed(m *ln.FundingSigned) (*Channel, error) {
 // newChannel is a channel at commitment 0.
 func newChannel(t Terms, s commit.Secrets, first keys.Public) *Channel {
 	c := &Channel{Terms: t, secrets: s, prefix: Prefix(t.Index), peer: t.Peer.PeerName(), point: first, fees: []fee{{t.FeeRate, Committed}}}
-	all := coinop.Amount(t.Commit.Capacity) * coinop.Sat
+	all := money.Amount(t.Commit.Capacity) * money.Sat
 	c.local, c.remote = all-t.Push, t.Push
 	if t.Commit.Opener == commit.Remote {
 		c.local, c.remote = c.remote, c.local

@@ -3,11 +3,11 @@ package channel
 import (
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/backup"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // A channel that may be older than what its peer has is Stale: it publishes
@@ -38,7 +38,7 @@ func Restore(k *backup.Channel, root keys.Secret) (*Channel, error) {
 	if len(k.Payout) == 0 {
 		return nil, fmt.Errorf("channel %d of the backup: it has no script to be paid to", k.Index)
 	}
-	if k.Commit.Capacity < 1 || k.Commit.Capacity > coinop.MaxAmount.Sats() {
+	if k.Commit.Capacity < 1 || k.Commit.Capacity > money.MaxAmount.Sats() {
 		return nil, fmt.Errorf("channel %d of the backup: its capacity is %d sat", k.Index, k.Commit.Capacity)
 	}
 	// Any point will do for the peer's commitments: those that can be built with

@@ -3,10 +3,10 @@ package channel
 import (
 	"crypto/sha256"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -214,7 +214,7 @@ func (c *Channel) promote() (updates []ln.Message) {
 func (c *Channel) payable(rate int64) bool {
 	ours, n := c.ours.sum()
 	_, m := c.theirs.sum()
-	return len(c.fees) < maxFees && c.local >= ours+c.fees0(rate, n+m)+coinop.Amount(c.Theirs.Reserve)*coinop.Sat
+	return len(c.fees) < maxFees && c.local >= ours+c.fees0(rate, n+m)+money.Amount(c.Theirs.Reserve)*money.Sat
 }
 
 func (c *Channel) addition(h *HTLC) ln.Message {

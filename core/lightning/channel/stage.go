@@ -3,8 +3,8 @@ package channel
 import (
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 )
 
 // A Stage is how far an HTLC has come. The two sides of the names are the one
@@ -130,7 +130,7 @@ func (l *list) prune() {
 
 // sum is what the offerer cannot use for another HTLC: those that the next
 // commitment of the receiver's has, and the money of those that were fulfilled.
-func (l *list) sum() (total coinop.Amount, count int) {
+func (l *list) sum() (total money.Amount, count int) {
 	for _, h := range l.all {
 		in := h.Stage < Unacked
 		if in {
@@ -144,7 +144,7 @@ func (l *list) sum() (total coinop.Amount, count int) {
 }
 
 // moved is the money of the list that is the receiver's to use already.
-func (l *list) moved() (total coinop.Amount) {
+func (l *list) moved() (total money.Amount) {
 	for _, h := range l.all {
 		if h.Stage >= Removing && h.fulfilled() {
 			total += h.Amount

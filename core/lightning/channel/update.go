@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"math"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // Why an HTLC is not added. All of them are certain: nothing was sent.
@@ -24,10 +24,10 @@ var (
 )
 
 // Spendable is the most one more HTLC of ours may carry, in msat.
-func (c *Channel) Spendable() coinop.Amount {
+func (c *Channel) Spendable() money.Amount {
 	ours, count := c.ours.sum()
 	_, theirs := c.theirs.sum()
-	keep := ours + c.waitingSum + coinop.Amount(c.Theirs.Reserve)*coinop.Sat
+	keep := ours + c.waitingSum + money.Amount(c.Theirs.Reserve)*money.Sat
 	if c.Commit.Opener == commit.Local {
 		keep += c.fees0(2*c.highestRate(), count+len(c.waiting)+theirs+1)
 	}
@@ -44,10 +44,10 @@ func (c *Channel) Spendable() coinop.Amount {
 }
 
 // Receivable is the most that one more HTLC of the peer's may carry.
-func (c *Channel) Receivable() coinop.Amount {
+func (c *Channel) Receivable() money.Amount {
 	theirs, count := c.theirs.sum()
 	_, ours := c.ours.sum()
-	keep := theirs + coinop.Amount(c.Ours.Reserve)*coinop.Sat
+	keep := theirs + money.Amount(c.Ours.Reserve)*money.Sat
 	if c.Commit.Opener == commit.Remote {
 		keep += c.fees0(2*c.highestRate(), count+ours+1)
 	}
@@ -60,12 +60,12 @@ func (c *Channel) Receivable() coinop.Amount {
 // fees0 is what the opener pays for a commitment with n HTLCs, anchors included.
 // BOLT 2 has it keep twice the rate in reserve, or a rise of the fee could leave
 // the channel stuck.
-func (c *Channel) fees0(rate int64, n int) coinop.Amount {
+func (c *Channel) fees0(rate int64, n int) money.Amount {
 	fee := c.Commit.Fee(commit.Remote, rate, n)
 	if c.Commit.Type == commit.Anchors {
 		fee += 2 * commit.AnchorValue
 	}
-	return coinop.Amount(fee) * coinop.Sat
+	return money.Amount(fee) * money.Sat
 }
 
 func (c *Channel) highestRate() (rate int64) {
@@ -85,7 +85,7 @@ func (c *Channel) isDust(h *HTLC) bool {
 
 // DustInFlight is the sum of the HTLCs, of both sides, that the chain could not
 // enforce if the channel closed now.
-func (c *Channel) DustInFlight() (sum coinop.Amount) {
+func (c *Channel) DustInFlight() (sum money.Amount) {
 	sum = c.waitingDust
 	for _, l := range [...][]*HTLC{c.ours.all, c.theirs.all} {
 		for _, h := range l {
@@ -203,8 +203,8 @@ func (c *Channel) recvAdd(m *ln.UpdateAddHTLC, note []byte) {
 }
 
 // affordable reports whether the peer can have so much in flight.
-func (c *Channel) affordable(sum coinop.Amount, count int) bool {
-	keep := coinop.Amount(c.Ours.Reserve) * coinop.Sat
+func (c *Channel) affordable(sum money.Amount, count int) bool {
+	keep := money.Amount(c.Ours.Reserve) * money.Sat
 	if c.Commit.Opener == commit.Remote {
 		_, ours := c.ours.sum()
 		keep += c.fees0(c.rate(commit.Local, false), count+ours)
@@ -304,11 +304,11 @@ const maxFees = 16
 
 // Value is what a channel is worth to its owner and holds in flight.
 type Value struct {
-	Local, Remote            coinop.Amount // without HTLCs
-	Spendable, Receivable    coinop.Amount
-	Paid, Got                coinop.Amount // has changed sides already, and is in Remote or Local when its HTLC is gone
-	OursInFlight, TheirsSent coinop.Amount
-	Dust                     coinop.Amount
+	Local, Remote            money.Amount // without HTLCs
+	Spendable, Receivable    money.Amount
+	Paid, Got                money.Amount // has changed sides already, and is in Remote or Local when its HTLC is gone
+	OursInFlight, TheirsSent money.Amount
+	Dust                     money.Amount
 	HTLCs                    int
 }
 

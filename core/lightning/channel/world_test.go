@@ -13,11 +13,11 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -219,7 +219,7 @@ func (w *world) relink() {
 	}
 }
 
-func (e *end) add(n int, amount coinop.Amount) error {
+func (e *end) add(n int, amount money.Amount) error {
 	preimage := sha256.Sum256(fmt.Append(nil, e.name, n))
 	var err error
 	e.do(func(c *channel.Channel) {
@@ -311,7 +311,7 @@ func story(t *testing.T, seed uint64) {
 			next++
 			p := preimageOf(e.name, next)
 			names[sha256.Sum256(p[:])] = p
-			if e.add(next, coinop.Amount(1+r.Int64N(2_000_000))) != nil {
+			if e.add(next, money.Amount(1+r.Int64N(2_000_000))) != nil {
 				next--
 			}
 		case k < 8:

@@ -6,10 +6,10 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/lightning/claim"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -19,7 +19,7 @@ func many(t testing.TB, n int) *game {
 	s := stateOf(3, 6_000_000)
 	g.k.Traces = nil
 	for i := range n {
-		h := commit.HTLC{Ours: i%2 == 0, Amount: 10_000 * coinop.Sat, Hash: sha256.Sum256([]byte{byte(i), byte(i >> 8)}), Expiry: 1100}
+		h := commit.HTLC{Ours: i%2 == 0, Amount: 10_000 * money.Sat, Hash: sha256.Sum256([]byte{byte(i), byte(i >> 8)}), Expiry: 1100}
 		if h.Ours {
 			s.Local -= h.Amount
 		} else {

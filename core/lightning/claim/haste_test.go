@@ -5,11 +5,11 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/lightning/claim"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -193,8 +193,8 @@ func TestFeesStayBelowWhatTheyTake(t *testing.T) {
 	both(t, func(t *testing.T, g *game) {
 		const value = 200_000 // sat; at 1,000 sat/vB a spend is worth most of it
 		s := stateOf(current, 6_000_000)
-		s.HTLCs = append(s.HTLCs, commit.HTLC{Amount: value * coinop.Sat, Hash: hashOf("small"), Expiry: 1090})
-		s.Remote -= value * coinop.Sat
+		s.HTLCs = append(s.HTLCs, commit.HTLC{Amount: value * money.Sat, Hash: hashOf("small"), Expiry: 1090})
+		s.Remote -= value * money.Sat
 		g.states[current], g.k.Remote, g.k.Next, g.k.HTLCs = s, s, nil, s.HTLCs
 		g.k.FeeRate = tx.MaxFeeRate
 		g.stuck = func(*wire.MsgTx) bool { return true }

@@ -8,12 +8,12 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/claim"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -70,7 +70,7 @@ func hashOf(name string) [32]byte { p := preimageOf(name); return sha256.Sum256(
 
 // stateOf shares what the named HTLCs leave.
 func stateOf(n uint64, alice int64, names ...string) commit.State {
-	s := commit.State{Number: n, FeeRate: 500, Local: coinop.Amount(alice) * coinop.Sat, Remote: capacity * coinop.Sat}
+	s := commit.State{Number: n, FeeRate: 500, Local: money.Amount(alice) * money.Sat, Remote: capacity * money.Sat}
 	s.Remote -= s.Local
 	for _, name := range names {
 		h := htlcs[name]

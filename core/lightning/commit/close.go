@@ -8,8 +8,8 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // A Closing is a transaction that ends a channel by agreement: it pays each side
@@ -29,7 +29,7 @@ var ErrClosing = errors.New("no closing transaction")
 // Closing is the transaction of closing_signed (BOLT 3, closing transaction):
 // the opener pays fee satoshi, and what is below our dust limit is left out.
 // Amounts are msat and add up to at most the capacity.
-func (c *Channel) Closing(local, remote coinop.Amount, localScript, remoteScript []byte, fee int64) (*Closing, error) {
+func (c *Channel) Closing(local, remote money.Amount, localScript, remoteScript []byte, fee int64) (*Closing, error) {
 	values, err := c.payouts(c.Opener, local, remote, fee)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ const simpleSequence = wire.MaxTxInSequenceNum - 2
 // SimpleClosing is the transaction of closing_complete (BOLT 3, closing
 // transaction of option_simple_close): closer, the side that sends
 // closing_complete, pays fee satoshi. An output to OP_RETURN carries nothing.
-func (c *Channel) SimpleClosing(closer Owner, v Variant, local, remote coinop.Amount, localScript, remoteScript []byte, fee int64, lockTime uint32) (*Closing, error) {
+func (c *Channel) SimpleClosing(closer Owner, v Variant, local, remote money.Amount, localScript, remoteScript []byte, fee int64, lockTime uint32) (*Closing, error) {
 	values, err := c.payouts(closer, local, remote, fee)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (c *Channel) SimpleClosing(closer Owner, v Variant, local, remote coinop.Am
 }
 
 // payouts are the satoshi of both sides, by Owner, after payer's fee.
-func (c *Channel) payouts(payer Owner, local, remote coinop.Amount, fee int64) (values [2]int64, err error) {
+func (c *Channel) payouts(payer Owner, local, remote money.Amount, fee int64) (values [2]int64, err error) {
 	total, ok := local.Add(remote)
 	if !ok || total.Sats() > c.Capacity {
 		return values, fmt.Errorf("%w: %v and %v are more than the capacity of %d sat", ErrClosing, local, remote, c.Capacity)

@@ -7,10 +7,10 @@ import (
 
 	"github.com/btcsuite/btcd/txscript/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 )
 
 func payTo(name string) []byte { return tx.P2WPKH(secretOf(name).Public()) }
@@ -43,7 +43,7 @@ func closes(t *testing.T, e *ends, alice, bob *commit.Closing) {
 func TestClosingSigned(t *testing.T) {
 	for _, opener := range []commit.Owner{commit.Local, commit.Remote} {
 		e := newEnds(commit.StaticRemoteKey, 100_000, opener)
-		local, remote := coinop.Amount(60_000_999), coinop.Amount(39_999_001)
+		local, remote := money.Amount(60_000_999), money.Amount(39_999_001)
 		alice, err := e.alice.Closing(local, remote, payTo("alice"), payTo("bob"), 500)
 		if err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestClosingLeavesOutDustAndRefusesWhatIsNotThere(t *testing.T) {
 		t.Errorf("an output at the dust limit is left out: %v", err)
 	}
 	for name, a := range map[string]struct {
-		local, remote coinop.Amount
+		local, remote money.Amount
 		fee           int64
 	}{
 		"fee above the opener's balance": {10_000_000, 90_000_000, 10_001},
@@ -112,7 +112,7 @@ func TestClosingLeavesOutDustAndRefusesWhatIsNotThere(t *testing.T) {
 
 func TestSimpleClose(t *testing.T) {
 	e := newEnds(commit.Anchors, 100_000, commit.Local)
-	local, remote := coinop.Amount(60_000_000), coinop.Amount(40_000_000)
+	local, remote := money.Amount(60_000_000), money.Amount(40_000_000)
 	burn := append([]byte{txscript.OP_RETURN, 8}, "farewell"...)
 	for _, closer := range []commit.Owner{commit.Local, commit.Remote} {
 		for v, outputs := range map[commit.Variant]int{commit.CloserAndClosee: 2, commit.CloserOnly: 1, commit.CloseeOnly: 1} {

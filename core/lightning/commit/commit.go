@@ -17,7 +17,7 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // Type is the kind of commitment transaction that a channel has.
@@ -95,17 +95,17 @@ func (c *Channel) Party(o Owner) *Party {
 
 // An HTLC is a payment that hangs in a commitment.
 type HTLC struct {
-	Ours   bool          // offered by us
-	Amount coinop.Amount // msat
-	Hash   [32]byte      // SHA-256 of the preimage
-	Expiry uint32        // block height
+	Ours   bool         // offered by us
+	Amount money.Amount // msat
+	Hash   [32]byte     // SHA-256 of the preimage
+	Expiry uint32       // block height
 }
 
 // A State is what one commitment pays out. Its amounts add up to the capacity.
 type State struct {
-	Number        uint64        // of the commitment, from 0
-	FeeRate       int64         // satoshi per 1,000 weight
-	Local, Remote coinop.Amount // msat of each side without HTLCs, before fee and anchors
+	Number        uint64       // of the commitment, from 0
+	FeeRate       int64        // satoshi per 1,000 weight
+	Local, Remote money.Amount // msat of each side without HTLCs, before fee and anchors
 	HTLCs         []HTLC
 }
 
@@ -125,7 +125,7 @@ func (c *Channel) check(s State) error {
 			sum, ok = sum.Add(s.HTLCs[i].Amount)
 		}
 	}
-	capacity, fits := coinop.FromSats(c.Capacity)
+	capacity, fits := money.FromSats(c.Capacity)
 	switch {
 	case len(s.HTLCs) > MaxHTLCs:
 		return fmt.Errorf("%w: it has %d HTLCs; the limit is %d", ErrState, len(s.HTLCs), MaxHTLCs)

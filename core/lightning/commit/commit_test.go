@@ -9,11 +9,11 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 )
 
 // Whatever the state, both ends build the same transaction for either owner, its
@@ -237,7 +237,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 // BOLT 3, fee calculation, "Example".
 func TestTheExampleOfFees(t *testing.T) {
 	c := commit.Channel{Local: commit.Party{Dust: 546}}
-	untrimmed, trimmed := 0, coinop.Amount(0)
+	untrimmed, trimmed := 0, money.Amount(0)
 	for _, h := range []commit.HTLC{{Ours: true, Amount: 5_000_000}, {Ours: true, Amount: 1_000_000}, {Amount: 7_000_000}, {Amount: 800_000}} {
 		if c.Trimmed(commit.Local, 5_000, h) {
 			trimmed += h.Amount

@@ -11,10 +11,10 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 )
 
 // The vectors are those of BOLT 3, appendices B to F. testdata/bolt3-static.json
@@ -54,14 +54,14 @@ func vectors[T any](t testing.TB, name string) (v []T) {
 }
 
 type txVector struct {
-	Name    string        `json:"name"`
-	Local   coinop.Amount `json:"to_local_msat"`
-	Remote  coinop.Amount `json:"to_remote_msat"`
-	FeeRate int64         `json:"local_feerate_per_kw"`
-	Dust    int64         `json:"dust_limit_satoshis"`
-	HTLCs   bool          `json:"htlcs"`
-	Sig     string        `json:"remote_signature"`
-	Tx      string        `json:"commit_tx"`
+	Name    string       `json:"name"`
+	Local   money.Amount `json:"to_local_msat"`
+	Remote  money.Amount `json:"to_remote_msat"`
+	FeeRate int64        `json:"local_feerate_per_kw"`
+	Dust    int64        `json:"dust_limit_satoshis"`
+	HTLCs   bool         `json:"htlcs"`
+	Sig     string       `json:"remote_signature"`
+	Tx      string       `json:"commit_tx"`
 	Second  []struct {
 		Sig string `json:"remote_htlc_signature"`
 		Tx  string `json:"tx"`
@@ -107,7 +107,7 @@ func newAppendixC(t testing.TB, typ commit.Type) appendixC {
 // its number 32 times, but HTLC 6 has that of 5.
 var htlcsOfAppendixC = []struct {
 	ours   bool
-	msat   coinop.Amount
+	msat   money.Amount
 	expiry uint32
 	fill   byte
 }{

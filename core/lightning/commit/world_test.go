@@ -9,9 +9,9 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
+	"coinop.dev/core/money"
 )
 
 // secretOf is a key that depends on its name.
@@ -62,10 +62,10 @@ func preimage(i int) (p [32]byte) {
 
 // stateOf has n HTLCs in both directions; what they do not take is shared.
 func stateOf(capacity int64, n int, rate int64) commit.State {
-	total := coinop.Amount(capacity) * coinop.Sat
+	total := money.Amount(capacity) * money.Sat
 	s := commit.State{Number: 7, FeeRate: rate}
 	for i := range n {
-		h := commit.HTLC{Ours: i%2 == 0, Amount: total / 4 / coinop.Amount(n), Hash: sha256.Sum256(pre(i)), Expiry: 500_000 + uint32(i)}
+		h := commit.HTLC{Ours: i%2 == 0, Amount: total / 4 / money.Amount(n), Hash: sha256.Sum256(pre(i)), Expiry: 500_000 + uint32(i)}
 		s.HTLCs = append(s.HTLCs, h)
 		total -= h.Amount
 	}
@@ -79,10 +79,10 @@ func pre(i int) []byte { p := preimage(i); return p[:] }
 // randomState spreads the capacity over sides and HTLCs, some of them dust, some
 // of them twins.
 func randomState(r *rand.Rand, capacity int64) commit.State {
-	left := coinop.Amount(capacity) * coinop.Sat
+	left := money.Amount(capacity) * money.Sat
 	s := commit.State{Number: r.Uint64() & commit.MaxNumber, FeeRate: r.Int64N(2_000)}
 	for range r.IntN(20) {
-		h := commit.HTLC{Ours: r.IntN(2) == 0, Amount: coinop.Amount(r.Int64N(6_000_000)), Expiry: uint32(r.IntN(800_000))}
+		h := commit.HTLC{Ours: r.IntN(2) == 0, Amount: money.Amount(r.Int64N(6_000_000)), Expiry: uint32(r.IntN(800_000))}
 		binary.BigEndian.PutUint64(h.Hash[:], r.Uint64N(4))
 		if len(s.HTLCs) > 0 && r.IntN(4) == 0 {
 			h.Ours, h.Amount, h.Hash = s.HTLCs[0].Ours, s.HTLCs[0].Amount, s.HTLCs[0].Hash
@@ -93,7 +93,7 @@ func randomState(r *rand.Rand, capacity int64) commit.State {
 		left -= h.Amount
 		s.HTLCs = append(s.HTLCs, h)
 	}
-	s.Local = coinop.Amount(r.Uint64N(uint64(left) + 1))
+	s.Local = money.Amount(r.Uint64N(uint64(left) + 1))
 	s.Remote = left - s.Local
 	return s
 }

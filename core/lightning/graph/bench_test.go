@@ -5,9 +5,9 @@ import (
 	"runtime"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // The network that the survey counted.
@@ -25,13 +25,13 @@ func BenchmarkRoute(b *testing.B) {
 	for _, c := range []struct {
 		name            string
 		nodes, channels int
-		amount          coinop.Amount
+		amount          money.Amount
 		learned         int
 	}{
-		{"survey/1sat", surveyNodes, surveyChannels, coinop.Sat, 0},
-		{"survey/100ksat", surveyNodes, surveyChannels, 100_000 * coinop.Sat, 0},
-		{"survey/100ksat/learned", surveyNodes, surveyChannels, 100_000 * coinop.Sat, graph.MaxLearned},
-		{"tenfold/100ksat", 10 * surveyNodes, 10 * surveyChannels, 100_000 * coinop.Sat, 0},
+		{"survey/1sat", surveyNodes, surveyChannels, money.Sat, 0},
+		{"survey/100ksat", surveyNodes, surveyChannels, 100_000 * money.Sat, 0},
+		{"survey/100ksat/learned", surveyNodes, surveyChannels, 100_000 * money.Sat, graph.MaxLearned},
+		{"tenfold/100ksat", 10 * surveyNodes, 10 * surveyChannels, 100_000 * money.Sat, 0},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			before := heapInUse()
@@ -41,13 +41,13 @@ func BenchmarkRoute(b *testing.B) {
 			l := &graph.Liquidity{}
 			rng := rand.New(rand.NewPCG(1, 1))
 			for range c.learned {
-				l.Failed(wire.SCID(1+rng.IntN(c.channels)), name(rng.IntN(c.nodes)), coinop.Amount(rng.IntN(1e9)), 1)
+				l.Failed(wire.SCID(1+rng.IntN(c.channels)), name(rng.IntN(c.nodes)), money.Amount(rng.IntN(1e9)), 1)
 			}
 			found := 0
 			for b.Loop() {
 				r := graph.Request{
 					From: name(c.nodes), To: name(rng.IntN(c.nodes)), Amount: c.amount, FinalCLTV: 18, MaxFee: c.amount/20 + 10_000,
-					Extra: []graph.Edge{own(1<<40, c.nodes, 1, coinop.BTC), own(1<<40+1, c.nodes, 9000, coinop.BTC)},
+					Extra: []graph.Edge{own(1<<40, c.nodes, 1, money.BTC), own(1<<40+1, c.nodes, 9000, money.BTC)},
 				}
 				if _, err := g.Route(r, l); err == nil {
 					found++
@@ -94,7 +94,7 @@ func BenchmarkSplit(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	parts, found := 0, 0
 	for b.Loop() {
-		r := graph.Request{From: name(0), To: name(1 + rng.IntN(surveyNodes-1)), Amount: 5_000_000 * coinop.Sat, FinalCLTV: 18, MaxFee: 100_000 * coinop.Sat}
+		r := graph.Request{From: name(0), To: name(1 + rng.IntN(surveyNodes-1)), Amount: 5_000_000 * money.Sat, FinalCLTV: 18, MaxFee: 100_000 * money.Sat}
 		if paths, err := g.Split(r, nil, 16); err == nil {
 			found++
 			parts += len(paths)
@@ -116,12 +116,12 @@ func BenchmarkRefusal(b *testing.B) {
 	}{
 		{"fee", func(r *graph.Request) { r.MaxFee = 1 }},
 		{"time", func(r *graph.Request) { r.MaxCLTV = 20 }},
-		{"amount", func(r *graph.Request) { r.Amount = 100 * coinop.BTC }},
+		{"amount", func(r *graph.Request) { r.Amount = 100 * money.BTC }},
 		{"no path", func(r *graph.Request) { r.From = name(1 << 20) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				r := graph.Request{From: name(3000), To: name(3001 + rng.IntN(surveyNodes-3001)), Amount: 100_000 * coinop.Sat, FinalCLTV: 18, MaxFee: coinop.BTC}
+				r := graph.Request{From: name(3000), To: name(3001 + rng.IntN(surveyNodes-3001)), Amount: 100_000 * money.Sat, FinalCLTV: 18, MaxFee: money.BTC}
 				c.edit(&r)
 				g.Route(r, nil)
 			}

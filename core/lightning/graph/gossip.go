@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"math"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -55,7 +55,7 @@ func (g *Graph) Announce(m *wire.ChannelAnnouncement, capacity int64) (fresh boo
 	if bytes.Compare(ids[0][:], ids[1][:]) >= 0 {
 		return false, fmt.Errorf("%w: channel %v: node_id_1 is not below node_id_2", ErrForged, scid)
 	}
-	if capacity < 0 || capacity > coinop.MaxAmount.Sats() {
+	if capacity < 0 || capacity > money.MaxAmount.Sats() {
 		return false, fmt.Errorf("channel %v: capacity of %d sat is none", scid, capacity)
 	}
 	at, known := g.bySCID[scid]
@@ -163,7 +163,7 @@ func (g *Graph) Update(m *wire.ChannelUpdate, at step.Time) (fresh bool, err err
 // keep to disables the channel.
 func PolicyOf(m *wire.ChannelUpdate) Policy {
 	return Policy{
-		FeeBase: coinop.Amount(m.FeeBaseMsat), FeePPM: m.FeeProportionalMillionths, CLTVDelta: m.CLTVExpiryDelta,
+		FeeBase: money.Amount(m.FeeBaseMsat), FeePPM: m.FeeProportionalMillionths, CLTVDelta: m.CLTVExpiryDelta,
 		Min: m.HTLCMinimumMsat, Max: m.HTLCMaximumMsat,
 		Disabled: m.ChannelFlags&wire.Disable != 0 || m.HTLCMaximumMsat == 0 || m.HTLCMaximumMsat < m.HTLCMinimumMsat,
 	}

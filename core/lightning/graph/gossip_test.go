@@ -5,11 +5,11 @@ import (
 	"errors"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -46,7 +46,7 @@ func (c couple) announce(scid wire.SCID, edit ...func(*wire.ChannelAnnouncement)
 func (c couple) update(scid wire.SCID, side uint8, timestamp uint32, edit ...func(*wire.ChannelUpdate)) *wire.ChannelUpdate {
 	m := &wire.ChannelUpdate{
 		ChainHash: chain, ShortChannelID: scid, Timestamp: timestamp, MessageFlags: wire.MustBeOne, ChannelFlags: side,
-		CLTVExpiryDelta: 40, HTLCMinimumMsat: 1, FeeBaseMsat: 1000, FeeProportionalMillionths: 100, HTLCMaximumMsat: coinop.BTC,
+		CLTVExpiryDelta: 40, HTLCMinimumMsat: 1, FeeBaseMsat: 1000, FeeProportionalMillionths: 100, HTLCMaximumMsat: money.BTC,
 	}
 	for _, e := range edit {
 		e(m)
@@ -104,7 +104,7 @@ func TestAChannelBecomesKnown(t *testing.T) {
 		t.Error(err)
 	}
 	k, _ := g.Channel(5)
-	if k.Policies[0].FeeBase != 1000 || k.Policies[1].FeeBase != 7 || k.Policies[1].CLTVDelta != 40 || k.Policies[1].Max != coinop.BTC {
+	if k.Policies[0].FeeBase != 1000 || k.Policies[1].FeeBase != 7 || k.Policies[1].CLTVDelta != 40 || k.Policies[1].Max != money.BTC {
 		t.Errorf("the channel is %+v", k)
 	}
 	must(t, true)(g.Announce(c.announce(5), 1_000_000)) // somebody has looked at the chain
@@ -381,7 +381,7 @@ func FuzzGossip(f *testing.F) {
 			}
 		}
 		for _, to := range []keys.Public{c.node[1].Public(), name(1)} {
-			g.Route(graph.Request{From: c.node[0].Public(), To: to, Amount: 1000, MaxFee: coinop.BTC}, nil)
+			g.Route(graph.Request{From: c.node[0].Public(), To: to, Amount: 1000, MaxFee: money.BTC}, nil)
 		}
 		g.Prune(now)
 		r := codec.NewReader(g.Append(nil))

@@ -20,9 +20,9 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // Limits bound a graph. A field that is 0 takes its default.
@@ -71,11 +71,11 @@ var ErrFull = errors.New("the graph is full")
 // A Policy is what a node asks of whoever forwards through one of its channels,
 // in one direction (BOLT 7, channel_update).
 type Policy struct {
-	FeeBase   coinop.Amount // at most 2^32-1 msat
-	FeePPM    uint32        // millionths of the amount forwarded
-	CLTVDelta uint16        // blocks
-	Min       coinop.Amount // smallest HTLC
-	Max       coinop.Amount // largest HTLC; 0 is no limit but the capacity
+	FeeBase   money.Amount // at most 2^32-1 msat
+	FeePPM    uint32       // millionths of the amount forwarded
+	CLTVDelta uint16       // blocks
+	Min       money.Amount // smallest HTLC
+	Max       money.Amount // largest HTLC; 0 is no limit but the capacity
 	Disabled  bool
 }
 
@@ -179,8 +179,8 @@ func (g *Graph) Channel(scid wire.SCID) (c Channel, ok bool) {
 		c.Nodes[i] = g.nodes[k.node[i]].id
 		c.Updated[i] = p.updated
 		c.Policies[i] = Policy{
-			FeeBase: coinop.Amount(p.base), FeePPM: p.ppm, CLTVDelta: p.delta,
-			Min: coinop.Amount(p.min), Max: coinop.Amount(p.max), Disabled: p.flags&kept != 0,
+			FeeBase: money.Amount(p.base), FeePPM: p.ppm, CLTVDelta: p.delta,
+			Min: money.Amount(p.min), Max: money.Amount(p.max), Disabled: p.flags&kept != 0,
 		}
 	}
 	return c, true

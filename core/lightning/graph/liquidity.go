@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -46,7 +46,7 @@ type belief struct {
 }
 
 // unbounded is the high of who never saw a failure.
-const unbounded = uint64(coinop.MaxAmount) + 1
+const unbounded = uint64(money.MaxAmount) + 1
 
 // spread is how far, in multiples of itself, an upper bound widens within
 // LearnedFor where the capacity is larger or unknown.
@@ -54,7 +54,7 @@ const spread = 4
 
 // Failed notes that an HTLC of amount did not pass a channel in the direction
 // that leaves from.
-func (l *Liquidity) Failed(scid wire.SCID, from keys.Public, amount coinop.Amount, at step.Time) {
+func (l *Liquidity) Failed(scid wire.SCID, from keys.Public, amount money.Amount, at step.Time) {
 	b := l.of(wayOf(scid, from), at)
 	b.high = min(b.high, max(uint64(amount), 1))
 	b.low = min(b.low, b.high-1)
@@ -64,8 +64,8 @@ func (l *Liquidity) Failed(scid wire.SCID, from keys.Public, amount coinop.Amoun
 // for the channels before the one that failed. The channel is taken to carry
 // that again, though a settled HTLC took its amount away: routing nodes
 // rebalance, and a failure corrects it.
-func (l *Liquidity) Succeeded(scid wire.SCID, from keys.Public, amount coinop.Amount, at step.Time) {
-	amount = min(amount, coinop.MaxAmount)
+func (l *Liquidity) Succeeded(scid wire.SCID, from keys.Public, amount money.Amount, at step.Time) {
+	amount = min(amount, money.MaxAmount)
 	b := l.of(wayOf(scid, from), at)
 	b.low = max(b.low, uint64(amount))
 	b.high = max(b.high, b.low+1)
@@ -83,7 +83,7 @@ func (l *Liquidity) of(w way, at step.Time) *belief {
 		l.index[w] = i
 	}
 	b := &l.known[i]
-	b.low, b.high = b.bounds(uint64(coinop.MaxAmount), at)
+	b.low, b.high = b.bounds(uint64(money.MaxAmount), at)
 	b.at = max(b.at, at)
 	return b
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -69,7 +69,7 @@ func TestASuccessIsWorthLessWithTime(t *testing.T) {
 	g := graph.New(chain, graph.Limits{})
 	link(t, g, 1, A, B, 1_000_000, tariff(0, 0, 0), tariff(0, 0, 0))
 	l := &graph.Liquidity{}
-	r := graph.Request{From: name(A), To: name(B), Amount: 500_000 * coinop.Sat, At: now}
+	r := graph.Request{From: name(A), To: name(B), Amount: 500_000 * money.Sat, At: now}
 	odds := func(at step.Time) uint32 {
 		r.At = at
 		p, err := g.Route(r, l)
@@ -132,8 +132,8 @@ func TestLearningIsBounded(t *testing.T) {
 	l := &graph.Liquidity{}
 	l.Failed(23, name(B), 1, now-1)
 	for i := range 3 * graph.MaxLearned {
-		l.Failed(wire.SCID(1000+i), name(i), coinop.Amount(i), now+step.Time(i))
-		l.Succeeded(wire.SCID(1000+i), name(i), coinop.Amount(i/2), now+step.Time(i))
+		l.Failed(wire.SCID(1000+i), name(i), money.Amount(i), now+step.Time(i))
+		l.Succeeded(wire.SCID(1000+i), name(i), money.Amount(i/2), now+step.Time(i))
 	}
 	r := fromTo(A, C)
 	r.At = now
@@ -154,7 +154,7 @@ func FuzzLiquidity(f *testing.F) {
 	l := &graph.Liquidity{}
 	f.Add(l.Append(nil))
 	l.Failed(7, name(1), 1000, now)
-	l.Succeeded(8, name(2), coinop.MaxAmount, now)
+	l.Succeeded(8, name(2), money.MaxAmount, now)
 	f.Add(l.Append(nil))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r := codec.NewReader(raw)
@@ -166,7 +166,7 @@ func FuzzLiquidity(f *testing.F) {
 			t.Errorf("%x is read, and written as %x", raw, again)
 		}
 		l.Failed(7, name(1), 0, now)
-		l.Succeeded(7, name(1), coinop.MaxAmount+1, now)
+		l.Succeeded(7, name(1), money.MaxAmount+1, now)
 		r = codec.NewReader(l.Append(nil))
 		if graph.ReadLiquidity(r); r.Close() != nil {
 			t.Error("what is learned afterwards is not read")

@@ -8,10 +8,10 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 var chain = chainhash.Hash{0x6f, 0xe2}
@@ -39,12 +39,12 @@ func link(t testing.TB, g *graph.Graph, scid wire.SCID, a, b int, capacitySat in
 }
 
 // tariff is a policy without limits.
-func tariff(base coinop.Amount, ppm uint32, delta uint16) graph.Policy {
+func tariff(base money.Amount, ppm uint32, delta uint16) graph.Policy {
 	return graph.Policy{FeeBase: base, FeePPM: ppm, CLTVDelta: delta}
 }
 
 // own is an edge of the payer's own channel.
-func own(scid wire.SCID, from, to int, spendable coinop.Amount) graph.Edge {
+func own(scid wire.SCID, from, to int, spendable money.Amount) graph.Edge {
 	return graph.Edge{SCID: scid, From: name(from), To: name(to), Capacity: spendable}
 }
 
@@ -62,10 +62,10 @@ func secret(t testing.TB, n byte) keys.Secret {
 func network(t testing.TB, g *graph.Graph, nodes, channels int, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	ends := []int{0}
-	policy := func(capacity coinop.Amount) graph.Policy {
+	policy := func(capacity money.Amount) graph.Policy {
 		return graph.Policy{
-			FeeBase: coinop.Amount(rng.IntN(2) * 1000), FeePPM: uint32(rng.IntN(1500)), CLTVDelta: uint16(18 + rng.IntN(127)),
-			Min: coinop.Amount(1 + rng.IntN(2)*999), Max: capacity, Disabled: rng.IntN(10) == 0,
+			FeeBase: money.Amount(rng.IntN(2) * 1000), FeePPM: uint32(rng.IntN(1500)), CLTVDelta: uint16(18 + rng.IntN(127)),
+			Min: money.Amount(1 + rng.IntN(2)*999), Max: capacity, Disabled: rng.IntN(10) == 0,
 		}
 	}
 	for i := range channels {
@@ -81,7 +81,7 @@ func network(t testing.TB, g *graph.Graph, nodes, channels int, seed uint64) {
 		}
 		ends = append(ends, a, b)
 		sat := int64(20_000) << rng.IntN(10)
-		capacity, _ := coinop.FromSats(sat)
+		capacity, _ := money.FromSats(sat)
 		link(t, g, wire.SCID(i+1), a, b, sat, policy(capacity), policy(capacity))
 	}
 }

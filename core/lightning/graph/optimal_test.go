@@ -6,15 +6,15 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // trail is a path that brute force found, from the payee backwards.
 type trail struct {
-	amount coinop.Amount // that the first node sends
-	fee    coinop.Amount
+	amount money.Amount // that the first node sends
+	fee    money.Amount
 	cltv   uint32
 	hops   int
 	cost   float64
@@ -46,7 +46,7 @@ func every(g *graph.Graph, channels, nodes int, r graph.Request, yield func(trai
 				next.cost++
 				next.cost += (500 + math.Floor(float64(r.Amount)/1000)) * (math.Log2(capacity+1) - math.Log2(capacity+1-float64(t.amount)))
 				if name(from) != r.From {
-					fee := p.FeeBase + t.amount*coinop.Amount(p.FeePPM)/1_000_000
+					fee := p.FeeBase + t.amount*money.Amount(p.FeePPM)/1_000_000
 					next.amount, next.fee, next.cltv = t.amount+fee, t.fee+fee, t.cltv+uint32(p.CLTVDelta)
 					next.cost += 500 + float64(fee) + float64(t.amount)*float64(p.CLTVDelta)*15/1e9
 				}
@@ -62,9 +62,9 @@ func small(t testing.TB, rng *rand.Rand, limits bool) (g *graph.Graph, nodes, ch
 	g = graph.New(chain, graph.Limits{})
 	nodes, channels = 5+rng.IntN(3), 7+rng.IntN(5)
 	policy := func() graph.Policy {
-		p := tariff(coinop.Amount(rng.IntN(3000)), uint32(rng.IntN(20_000)), uint16(rng.IntN(200)))
+		p := tariff(money.Amount(rng.IntN(3000)), uint32(rng.IntN(20_000)), uint16(rng.IntN(200)))
 		if limits {
-			p.Min, p.Disabled = coinop.Amount(rng.IntN(2)*1_000_000), rng.IntN(8) == 0
+			p.Min, p.Disabled = money.Amount(rng.IntN(2)*1_000_000), rng.IntN(8) == 0
 		}
 		return p
 	}
@@ -84,7 +84,7 @@ func TestThePathIsTheBestOfAll(t *testing.T) {
 	found := 0
 	for range 1500 {
 		g, nodes, channels := small(t, rng, true)
-		r := graph.Request{From: name(0), To: name(1), Amount: coinop.Amount(1 + rng.IntN(6_000_000)), FinalCLTV: 9, MaxFee: coinop.BTC}
+		r := graph.Request{From: name(0), To: name(1), Amount: money.Amount(1 + rng.IntN(6_000_000)), FinalCLTV: 9, MaxFee: money.BTC}
 		best := math.Inf(1)
 		costs := map[[2]uint64]float64{} // of paths, by what shows of them
 		every(g, channels, nodes, r, func(x trail) {
@@ -123,12 +123,12 @@ func TestAPathWithinALimitIsFound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	for range 1000 {
 		g, nodes, channels := small(t, rng, false)
-		r := graph.Request{From: name(0), To: name(1), Amount: coinop.Amount(1 + rng.IntN(1_000_000)), FinalCLTV: 9, MaxFee: coinop.BTC}
-		least := trail{fee: coinop.MaxAmount, cltv: math.MaxUint32, hops: math.MaxInt}
+		r := graph.Request{From: name(0), To: name(1), Amount: money.Amount(1 + rng.IntN(1_000_000)), FinalCLTV: 9, MaxFee: money.BTC}
+		least := trail{fee: money.MaxAmount, cltv: math.MaxUint32, hops: math.MaxInt}
 		every(g, channels, nodes, r, func(x trail) {
 			least.fee, least.cltv, least.hops = min(least.fee, x.fee), min(least.cltv, x.cltv), min(least.hops, x.hops)
 		})
-		if least.fee == coinop.MaxAmount {
+		if least.fee == money.MaxAmount {
 			continue
 		}
 		for _, c := range []struct {
@@ -136,7 +136,7 @@ func TestAPathWithinALimitIsFound(t *testing.T) {
 			set  func(r *graph.Request, less int) bool
 		}{
 			{graph.ErrFee, func(r *graph.Request, less int) bool {
-				r.MaxFee = least.fee - coinop.Amount(less)
+				r.MaxFee = least.fee - money.Amount(less)
 				return least.fee > 0
 			}},
 			{graph.ErrCLTV, func(r *graph.Request, less int) bool {

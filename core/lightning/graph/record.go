@@ -9,10 +9,10 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // Append encodes the graph, about 75 bytes a channel: one record for the next
@@ -114,7 +114,7 @@ func (g *Graph) read(r *codec.Reader) error {
 
 func (g *Graph) readChannel(r *codec.Reader) error {
 	scid := wire.SCID(r.U64())
-	capacity := int64(readUpTo(r, uint64(coinop.MaxAmount.Sats()), "capacity"))
+	capacity := int64(readUpTo(r, uint64(money.MaxAmount.Sats()), "capacity"))
 	var ids [2]keys.Public
 	var policies [2]policy
 	for side := range ids {

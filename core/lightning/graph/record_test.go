@@ -6,11 +6,11 @@ import (
 	"runtime"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 func reload(t testing.TB, g *graph.Graph, limits graph.Limits) *graph.Graph {
@@ -40,7 +40,7 @@ func TestARestartChangesNothing(t *testing.T) {
 		t.Errorf("%d nodes and %d channels come back as %d and %d", g.Nodes(), g.Channels(), again.Nodes(), again.Channels())
 	}
 	for range 100 {
-		r := graph.Request{From: name(rng.IntN(100)), To: name(400 + rng.IntN(50)), Amount: 1000, MaxFee: coinop.BTC}
+		r := graph.Request{From: name(rng.IntN(100)), To: name(400 + rng.IntN(50)), Amount: 1000, MaxFee: money.BTC}
 		a, errA := g.Route(r, nil)
 		b, errB := again.Route(r, nil)
 		if (errA == nil) != (errB == nil) || !equalHops(a.Hops, b.Hops) {
@@ -97,7 +97,7 @@ func TestTheNetworkFits(t *testing.T) {
 	g := graph.New(chain, graph.Limits{})
 	network(t, g, surveyNodes, surveyChannels, 1)
 	for range 10 {
-		if _, err := g.Route(graph.Request{From: name(1), To: name(77), Amount: 1000, MaxFee: coinop.BTC}, nil); err != nil {
+		if _, err := g.Route(graph.Request{From: name(1), To: name(77), Amount: 1000, MaxFee: money.BTC}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +124,7 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%x is read, and written as %x", raw, again)
 		}
 		for a := range 4 {
-			g.Route(graph.Request{From: name(a), To: name(3 - a), Amount: 1000, MaxFee: coinop.BTC, Extra: []graph.Edge{own(1<<40, a, 2, coinop.BTC)}}, nil)
+			g.Route(graph.Request{From: name(a), To: name(3 - a), Amount: 1000, MaxFee: money.BTC, Extra: []graph.Edge{own(1<<40, a, 2, money.BTC)}}, nil)
 		}
 		g.Prune(now)
 	})

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"math"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -47,19 +47,19 @@ type Edge struct {
 	// Capacity bounds what the edge carries. For an edge out of the payer it
 	// is what can be sent now, 0 for nothing, and it is certain. For any other
 	// it is the channel's size, 0 for unknown.
-	Capacity coinop.Amount
+	Capacity money.Amount
 	Policy   Policy // of the payer's own channels, only Min, Max and Disabled count
 }
 
 // A Request asks for a way to get Amount from one node to another.
 type Request struct {
 	From, To  keys.Public
-	Amount    coinop.Amount // that To gets
-	FinalCLTV uint32        // blocks the last HTLC has; a shadow route is added by the caller (BOLT 7)
-	MaxFee    coinop.Amount // of all hops, and all parts; 0 is none
-	MaxCLTV   uint32        // blocks the first HTLC may have; 0 is DefaultMaxCLTV
-	MaxHops   int           // 0 is the constant MaxHops
-	At        step.Time     // for what was learned
+	Amount    money.Amount // that To gets
+	FinalCLTV uint32       // blocks the last HTLC has; a shadow route is added by the caller (BOLT 7)
+	MaxFee    money.Amount // of all hops, and all parts; 0 is none
+	MaxCLTV   uint32       // blocks the first HTLC may have; 0 is DefaultMaxCLTV
+	MaxHops   int          // 0 is the constant MaxHops
+	At        step.Time    // for what was learned
 
 	// Extra are channels besides the graph's. If one of them leaves From, they
 	// are all the payer has: the graph's channels of From are not used.
@@ -71,18 +71,18 @@ type Request struct {
 
 // A Hop is one HTLC of a path.
 type Hop struct {
-	Node   keys.Public   // that receives it
-	SCID   wire.SCID     // of the channel it crosses
-	Amount coinop.Amount // of the HTLC
-	Expiry uint32        // of the HTLC, in blocks above the current height
+	Node   keys.Public  // that receives it
+	SCID   wire.SCID    // of the channel it crosses
+	Amount money.Amount // of the HTLC
+	Expiry uint32       // of the HTLC, in blocks above the current height
 }
 
 // A Path leads from the payer, who is not in it, to the payee, the last hop. The
 // first hop's amount is what the payer sends.
 type Path struct {
 	Hops   []Hop
-	Amount coinop.Amount // that arrives
-	Fee    coinop.Amount
+	Amount money.Amount // that arrives
+	Fee    money.Amount
 	CLTV   uint32 // blocks the payer's money is locked at worst
 	PPM    uint32 // estimated probability of success, in millionths
 }
@@ -137,7 +137,7 @@ func (g *Graph) Split(r Request, l *Liquidity, parts int) ([]Path, error) {
 		}
 		least := (left + room - 1) / room
 		if size <= least {
-			return nil, fmt.Errorf("%s of %s in %d parts: %w", coinop.Amount(left), r.Amount, parts, g.explain(r, b, why))
+			return nil, fmt.Errorf("%s of %s in %d parts: %w", money.Amount(left), r.Amount, parts, g.explain(r, b, why))
 		}
 		size = max(size-size/shrink-1, least)
 	}
@@ -156,8 +156,8 @@ func (g *Graph) prepare(r Request, l *Liquidity) (b bounds, err error) {
 	switch {
 	case r.From == r.To:
 		return b, fmt.Errorf("payer and payee are both %s; a path leads to somebody else", r.To)
-	case r.Amount == 0 || r.Amount > coinop.MaxAmount:
-		return b, fmt.Errorf("amount is %d msat; a path carries 1 to %d", uint64(r.Amount), uint64(coinop.MaxAmount))
+	case r.Amount == 0 || r.Amount > money.MaxAmount:
+		return b, fmt.Errorf("amount is %d msat; a path carries 1 to %d", uint64(r.Amount), uint64(money.MaxAmount))
 	case b.hops < 1 || b.hops > MaxHops:
 		return b, fmt.Errorf("MaxHops is %d; it may be 1 to %d", b.hops, MaxHops)
 	case r.FinalCLTV > b.cltv:
@@ -190,7 +190,7 @@ func (g *Graph) prepare(r Request, l *Liquidity) (b bounds, err error) {
 
 func (g *Graph) addExtra(e *Edge) {
 	s := &g.search
-	x := extraEdge{scid: e.SCID, from: g.numberOf(e.From), to: g.numberOf(e.To), capacity: uint64(min(e.Capacity, coinop.MaxAmount))}
+	x := extraEdge{scid: e.SCID, from: g.numberOf(e.From), to: g.numberOf(e.To), capacity: uint64(min(e.Capacity, money.MaxAmount))}
 	p := e.Policy
 	x.policy = policy{
 		min: uint64(p.Min), max: uint64(p.Max), ppm: p.FeePPM, delta: p.CLTVDelta,
@@ -284,7 +284,7 @@ func (g *Graph) sends(amount uint64) bool {
 
 // lifted are the bounds without the request's limits.
 func (b bounds) lifted() bounds {
-	b.fee, b.cltv, b.hops = uint64(coinop.MaxAmount), math.MaxUint32, math.MaxUint8
+	b.fee, b.cltv, b.hops = uint64(money.MaxAmount), math.MaxUint32, math.MaxUint8
 	return b
 }
 
@@ -301,7 +301,7 @@ func (g *Graph) explain(r Request, b bounds, why cut) error {
 	try := b
 	try.fee = free.fee
 	if l, ok := without(cutFee, byFee, try); ok {
-		return fmt.Errorf("%w: the cheapest costs %s; MaxFee is %s", ErrFee, coinop.Amount(l.amount-b.amount), coinop.Amount(b.fee))
+		return fmt.Errorf("%w: the cheapest costs %s; MaxFee is %s", ErrFee, money.Amount(l.amount-b.amount), money.Amount(b.fee))
 	}
 	try = b
 	try.cltv = free.cltv
@@ -318,7 +318,7 @@ func (g *Graph) explain(r Request, b bounds, why cut) error {
 	}
 	free.anySize = true
 	if ok, _ := g.run(byHops, free); ok {
-		return fmt.Errorf("%w: %s to %s; split it, or pay another amount", ErrAmount, coinop.Amount(b.amount), r.To)
+		return fmt.Errorf("%w: %s to %s; split it, or pay another amount", ErrAmount, money.Amount(b.amount), r.To)
 	}
 	if int(g.search.to) >= len(g.nodes) {
 		return fmt.Errorf("%w: payee %s is not in the graph; an invoice with a route hint is needed", ErrNoPath, r.To)
@@ -331,14 +331,14 @@ func (g *Graph) path(b bounds) Path {
 	s := &g.search
 	l := s.label(s.from)
 	p := Path{
-		Hops: make([]Hop, 0, l.hops), Amount: coinop.Amount(b.amount),
-		Fee: coinop.Amount(l.amount - b.amount), CLTV: l.cltv, PPM: 1_000_000,
+		Hops: make([]Hop, 0, l.hops), Amount: money.Amount(b.amount),
+		Fee: money.Amount(l.amount - b.amount), CLTV: l.cltv, PPM: 1_000_000,
 	}
 	for n := s.from; n != s.to; {
 		edge := s.label(n).via
 		_, to, scid := g.ends(edge)
 		l := s.label(to)
-		p.Hops = append(p.Hops, Hop{Node: g.idOf(to), SCID: scid, Amount: coinop.Amount(l.amount), Expiry: l.cltv})
+		p.Hops = append(p.Hops, Hop{Node: g.idOf(to), SCID: scid, Amount: money.Amount(l.amount), Expiry: l.cltv})
 		num, den := g.chance(edge, n == s.from, l.amount)
 		ppm, _ := mulDiv(uint64(p.PPM), num, den)
 		p.PPM = uint32(ppm)
@@ -353,7 +353,7 @@ func (g *Graph) chance(edge int32, own bool, amount uint64) (num, den uint64) {
 		return g.odds(edge, own, &x.policy, x.capacity, amount)
 	}
 	c := &g.channels[edge>>1]
-	return g.odds(edge, own, &c.policy[edge&1], uint64(c.capacity)*uint64(coinop.Sat), amount)
+	return g.odds(edge, own, &c.policy[edge&1], uint64(c.capacity)*uint64(money.Sat), amount)
 }
 
 // use keeps what a part needs from the parts after it. The labels must still be

@@ -6,10 +6,10 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // BOLT 7's routing example: A, B, C and D in a square, each with one tariff for
@@ -34,7 +34,7 @@ func square(t testing.TB) *graph.Graph {
 // fromTo asks for the example's payment: 4,999,999 msat, 18 blocks for C and 42
 // of shadow route.
 func fromTo(from, to int) graph.Request {
-	return graph.Request{From: name(from), To: name(to), Amount: 4_999_999, FinalCLTV: 18 + 42, MaxFee: coinop.BTC}
+	return graph.Request{From: name(from), To: name(to), Amount: 4_999_999, FinalCLTV: 18 + 42, MaxFee: money.BTC}
 }
 
 func TestTheExampleOfBOLT7(t *testing.T) {
@@ -44,7 +44,7 @@ func TestTheExampleOfBOLT7(t *testing.T) {
 		from     int
 		avoid    []wire.SCID
 		hops     []graph.Hop
-		fee      coinop.Amount
+		fee      money.Amount
 		cltvPlus uint32
 	}{
 		{"B->C", B, nil, []graph.Hop{{name(C), 23, 4_999_999, 60}}, 0, 0},
@@ -99,7 +99,7 @@ func TestWhatWasMissingIsNamed(t *testing.T) {
 	for title, edit := range map[string]func(*graph.Request){
 		"to self":        func(r *graph.Request) { r.To = r.From },
 		"of nothing":     func(r *graph.Request) { r.Amount = 0 },
-		"of everything":  func(r *graph.Request) { r.Amount = coinop.MaxAmount + 1 },
+		"of everything":  func(r *graph.Request) { r.Amount = money.MaxAmount + 1 },
 		"over 21 hops":   func(r *graph.Request) { r.MaxHops = graph.MaxHops + 1 },
 		"with a flood":   func(r *graph.Request) { r.Extra = make([]graph.Edge, graph.MaxExtra+1) },
 		"around a flood": func(r *graph.Request) { r.AvoidChannels = make([]wire.SCID, graph.MaxAvoided+1) },
@@ -129,7 +129,7 @@ func TestALimitIsNotOffByOne(t *testing.T) {
 // The best path to a node may leave too little of a limit for the rest of the
 // way; then another is taken.
 func TestALimitIsNotSpentTooEarly(t *testing.T) {
-	const amount = 1_000_000 * coinop.Sat
+	const amount = 1_000_000 * money.Sat
 	for _, c := range []struct {
 		title      string
 		better     graph.Policy // of channel 34, which costs less all in all
@@ -139,8 +139,8 @@ func TestALimitIsNotSpentTooEarly(t *testing.T) {
 		cost, cltv int
 	}{
 		{"fee", tariff(3000, 0, 10), tariff(0, 0, 1000), false, graph.Request{MaxFee: 3500}, 1000, 1010},
-		{"time", tariff(0, 0, 100), tariff(9000, 0, 10), false, graph.Request{MaxFee: coinop.BTC, MaxCLTV: 105}, 10_000, 20},
-		{"hops", tariff(0, 0, 1), tariff(9000, 0, 10), true, graph.Request{MaxFee: coinop.BTC, MaxHops: 3}, 10_000, 20},
+		{"time", tariff(0, 0, 100), tariff(9000, 0, 10), false, graph.Request{MaxFee: money.BTC, MaxCLTV: 105}, 10_000, 20},
+		{"hops", tariff(0, 0, 1), tariff(9000, 0, 10), true, graph.Request{MaxFee: money.BTC, MaxHops: 3}, 10_000, 20},
 	} {
 		g := graph.New(chain, graph.Limits{})
 		link(t, g, 12, 1, 2, 0, tariff(0, 0, 0), tariff(0, 0, 0))
@@ -154,10 +154,10 @@ func TestALimitIsNotSpentTooEarly(t *testing.T) {
 		link(t, g, 35, 3, 4, 0, c.worse, tariff(0, 0, 0))
 		c.r.From, c.r.To, c.r.Amount = name(1), name(4), amount
 		p, err := g.Route(c.r, nil)
-		if err != nil || p.Hops[2].SCID != 35 || p.Fee != coinop.Amount(c.cost) || p.CLTV != uint32(c.cltv) {
+		if err != nil || p.Hops[2].SCID != 35 || p.Fee != money.Amount(c.cost) || p.CLTV != uint32(c.cltv) {
 			t.Errorf("%s: %+v, %v", c.title, p, err)
 		}
-		c.r.MaxFee, c.r.MaxCLTV, c.r.MaxHops = coinop.BTC, 0, 0
+		c.r.MaxFee, c.r.MaxCLTV, c.r.MaxHops = money.BTC, 0, 0
 		if p, err = g.Route(c.r, nil); err != nil || p.Hops[2].SCID != 34 {
 			t.Errorf("%s: without the limit: %+v, %v", c.title, p, err)
 		}
@@ -233,7 +233,7 @@ func TestFeesDoNotOverflow(t *testing.T) {
 		tariff(most, most, math.MaxUint16), tariff(0, most, 0), tariff(most, 0, 0), tariff(0, 8_000_000, 0), tariff(0, 15_000_000, 0), tariff(0, 0, math.MaxUint16),
 		{Min: math.MaxUint64}, {Min: math.MaxUint64, Max: math.MaxUint64}, {FeePPM: most, Max: math.MaxUint64},
 	} {
-		for _, amount := range []coinop.Amount{1, 1000, coinop.BTC, 1 << 60, coinop.MaxAmount - 1, coinop.MaxAmount} {
+		for _, amount := range []money.Amount{1, 1000, money.BTC, 1 << 60, money.MaxAmount - 1, money.MaxAmount} {
 			g := graph.New(chain, graph.Limits{})
 			for i := range 10 {
 				link(t, g, wire.SCID(i), i, i+1, 0, p, p)
@@ -278,7 +278,7 @@ func TestHintsLeadToAPrivatePayee(t *testing.T) {
 // The payer's own channels are what the request says, whatever the graph says.
 func TestOwnChannelsReplaceTheGraphs(t *testing.T) {
 	r := fromTo(A, C)
-	r.Extra = []graph.Edge{own(14, A, D, coinop.BTC)} // 12 is offline
+	r.Extra = []graph.Edge{own(14, A, D, money.BTC)} // 12 is offline
 	p, err := square(t).Route(r, nil)
 	if err != nil || p.Hops[0].SCID != 14 {
 		t.Errorf("%+v, %v", p, err)
@@ -293,8 +293,8 @@ func TestEveryHopIsPaidExactly(t *testing.T) {
 	found := 0
 	for range 300 {
 		r := graph.Request{
-			From: name(rng.IntN(400)), To: name(rng.IntN(400)), Amount: coinop.Amount(1 + rng.Uint64N(1<<(1+rng.IntN(35)))),
-			FinalCLTV: uint32(rng.IntN(100)), MaxFee: coinop.Amount(rng.Uint64N(1 << 22)), MaxCLTV: uint32(200 + rng.IntN(1500)), MaxHops: 1 + rng.IntN(20),
+			From: name(rng.IntN(400)), To: name(rng.IntN(400)), Amount: money.Amount(1 + rng.Uint64N(1<<(1+rng.IntN(35)))),
+			FinalCLTV: uint32(rng.IntN(100)), MaxFee: money.Amount(rng.Uint64N(1 << 22)), MaxCLTV: uint32(200 + rng.IntN(1500)), MaxHops: 1 + rng.IntN(20),
 		}
 		p, err := g.Route(r, nil)
 		if err != nil {
@@ -330,11 +330,11 @@ func satisfies(t *testing.T, g *graph.Graph, r graph.Request, p graph.Path) {
 		if !ok || c.Nodes[side] != at || c.Nodes[1-side] != h.Node || seen[h.Node] {
 			t.Fatalf("hop %d of %+v is no channel from %s, or a loop", i, p, at)
 		}
-		if q.Disabled || h.Amount < q.Min || q.Max != 0 && h.Amount > q.Max || h.Amount > coinop.Amount(c.Capacity)*coinop.Sat {
+		if q.Disabled || h.Amount < q.Min || q.Max != 0 && h.Amount > q.Max || h.Amount > money.Amount(c.Capacity)*money.Sat {
 			t.Errorf("hop %d carries %d msat against %+v", i, h.Amount, q)
 		}
 		if i > 0 {
-			fee := q.FeeBase + h.Amount*coinop.Amount(q.FeePPM)/1_000_000
+			fee := q.FeeBase + h.Amount*money.Amount(q.FeePPM)/1_000_000
 			if in := p.Hops[i-1]; in.Amount != h.Amount+fee || in.Expiry != h.Expiry+uint32(q.CLTVDelta) {
 				t.Errorf("hop %d asks %d msat and %d blocks, gets %d and %d", i, fee, q.CLTVDelta, in.Amount-h.Amount, in.Expiry-h.Expiry)
 			}

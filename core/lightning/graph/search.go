@@ -3,9 +3,9 @@ package graph
 import (
 	"math/bits"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -197,7 +197,7 @@ func (g *Graph) expand(want aim, b *bounds, v int32, l label) (why cut) {
 		far := c.side(v) ^ 1
 		u := c.node[far]
 		if p := &c.policy[far]; p.updated != 0 && p.flags&kept == 0 && (u != s.from || !s.ownOnly) {
-			why |= g.relax(want, b, &l, edgeOf(at, far), u, p, uint64(c.capacity)*uint64(coinop.Sat))
+			why |= g.relax(want, b, &l, edgeOf(at, far), u, p, uint64(c.capacity)*uint64(money.Sat))
 		}
 		at = c.next[far^1]
 	}
@@ -231,7 +231,7 @@ func (g *Graph) relax(want aim, b *bounds, v *label, edge, u int32, p *policy, c
 		}
 		delta = uint32(p.delta)
 	}
-	if fee > maxCost/64 || v.amount-b.amount+fee > b.fee || v.amount+fee > uint64(coinop.MaxAmount) {
+	if fee > maxCost/64 || v.amount-b.amount+fee > b.fee || v.amount+fee > uint64(money.MaxAmount) {
 		return cutFee
 	}
 	if delta > b.cltv-v.cltv {
@@ -315,10 +315,10 @@ func (g *Graph) odds(edge int32, own bool, p *policy, capacity, amount uint64) (
 	top := capacity
 	switch {
 	case capacity != 0:
-	case p.max != 0 && p.max < uint64(coinop.MaxAmount)/2:
+	case p.max != 0 && p.max < uint64(money.MaxAmount)/2:
 		top = 2 * p.max
 	default:
-		top = uint64(coinop.MaxAmount)
+		top = uint64(money.MaxAmount)
 	}
 	low, high := uint64(0), top+1
 	if s.learned != nil && len(s.learned.known) > 0 {

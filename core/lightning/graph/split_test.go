@@ -5,9 +5,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // Three ways of 4,000 sat each lead from 1 to 9.
@@ -22,7 +22,7 @@ func threeWays(t testing.TB) *graph.Graph {
 
 func TestWhatOnePathCannotCarryIsSplit(t *testing.T) {
 	g := threeWays(t)
-	r := graph.Request{From: name(1), To: name(9), Amount: 9000 * coinop.Sat, FinalCLTV: 18, MaxFee: 4 * coinop.Sat}
+	r := graph.Request{From: name(1), To: name(9), Amount: 9000 * money.Sat, FinalCLTV: 18, MaxFee: 4 * money.Sat}
 	if _, err := g.Route(r, nil); !errors.Is(err, graph.ErrAmount) {
 		t.Errorf("one path: %v", err)
 	}
@@ -34,7 +34,7 @@ func TestWhatOnePathCannotCarryIsSplit(t *testing.T) {
 		t.Fatal(err)
 	}
 	together(t, g, r, paths)
-	r.Amount, r.MaxFee = 12_001*coinop.Sat, coinop.BTC
+	r.Amount, r.MaxFee = 12_001*money.Sat, money.BTC
 	if _, err := g.Split(r, nil, graph.MaxParts); !errors.Is(err, graph.ErrAmount) {
 		t.Errorf("more than there is: %v", err)
 	}
@@ -46,7 +46,7 @@ func TestWhatOnePathCannotCarryIsSplit(t *testing.T) {
 // A hint of a channel that the graph has does not double it, or make it cheap.
 func TestAHintDoesNotDoubleAChannel(t *testing.T) {
 	g := threeWays(t)
-	r := graph.Request{From: name(1), To: name(9), Amount: 9000 * coinop.Sat, MaxFee: coinop.BTC}
+	r := graph.Request{From: name(1), To: name(9), Amount: 9000 * money.Sat, MaxFee: money.BTC}
 	r.Extra = []graph.Edge{{SCID: 20, From: name(2), To: name(9)}, {SCID: 777, From: name(2), To: name(9), Policy: graph.Policy{Disabled: true}}}
 	paths, err := g.Split(r, nil, 8)
 	if err != nil {
@@ -62,7 +62,7 @@ func TestAHintDoesNotDoubleAChannel(t *testing.T) {
 // The fee limit is for all parts.
 func TestAllPartsKeepToOneFeeLimit(t *testing.T) {
 	g := threeWays(t)
-	r := graph.Request{From: name(1), To: name(9), Amount: 9000 * coinop.Sat, MaxFee: 2999}
+	r := graph.Request{From: name(1), To: name(9), Amount: 9000 * money.Sat, MaxFee: 2999}
 	if p, err := g.Split(r, nil, 8); !errors.Is(err, graph.ErrFee) {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -71,8 +71,8 @@ func TestAllPartsKeepToOneFeeLimit(t *testing.T) {
 // together checks the sum of the parts and what each channel carries.
 func together(t *testing.T, g *graph.Graph, r graph.Request, paths []graph.Path) {
 	t.Helper()
-	var sum, fee coinop.Amount
-	carried := map[wire.SCID]coinop.Amount{}
+	var sum, fee money.Amount
+	carried := map[wire.SCID]money.Amount{}
 	for _, p := range paths {
 		part := withDefaults(r)
 		part.Amount = p.Amount
@@ -86,7 +86,7 @@ func together(t *testing.T, g *graph.Graph, r graph.Request, paths []graph.Path)
 		t.Errorf("the parts are %d msat for %d; the order was %d for at most %d", sum, fee, r.Amount, r.MaxFee)
 	}
 	for scid, amount := range carried {
-		if c, _ := g.Channel(scid); amount > coinop.Amount(c.Capacity)*coinop.Sat {
+		if c, _ := g.Channel(scid); amount > money.Amount(c.Capacity)*money.Sat {
 			t.Errorf("channel %v of %d sat carries %d msat", scid, c.Capacity, amount)
 		}
 	}
@@ -99,7 +99,7 @@ func TestPartsNeverOverfillAChannel(t *testing.T) {
 	split := 0
 	for range 100 {
 		a := 1 + rng.IntN(299)
-		r := graph.Request{From: name(0), To: name(a), Amount: coinop.Amount(1+rng.IntN(20_000_000)) * coinop.Sat, FinalCLTV: 18, MaxFee: coinop.BTC}
+		r := graph.Request{From: name(0), To: name(a), Amount: money.Amount(1+rng.IntN(20_000_000)) * money.Sat, FinalCLTV: 18, MaxFee: money.BTC}
 		paths, err := g.Split(r, nil, 16)
 		if err != nil {
 			continue

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // Networks by the prefix that their addresses have (BIP 173), which stands
@@ -30,13 +30,13 @@ func known(network string) bool {
 // amounts end in 0 (BOLT 11, "Human-Readable Part").
 var multipliers = []struct {
 	letter string
-	unit   coinop.Amount
-}{{"", coinop.BTC}, {"m", coinop.BTC / 1e3}, {"u", coinop.BTC / 1e6}, {"n", coinop.BTC / 1e9}}
+	unit   money.Amount
+}{{"", money.BTC}, {"m", money.BTC / 1e3}, {"u", money.BTC / 1e6}, {"n", money.BTC / 1e9}}
 
 const pico = "p"
 
 // parsePrefix reads the human-readable part: ln, a network, an amount or none.
-func parsePrefix(prefix string) (network string, a coinop.Amount, err error) {
+func parsePrefix(prefix string) (network string, a money.Amount, err error) {
 	rest, ok := strings.CutPrefix(prefix, "ln")
 	if !ok {
 		return "", 0, fmt.Errorf("starts with %.10q, not ln", prefix)
@@ -55,12 +55,12 @@ func parsePrefix(prefix string) (network string, a coinop.Amount, err error) {
 	return network, a, err
 }
 
-func parseAmount(text string) (coinop.Amount, error) {
+func parseAmount(text string) (money.Amount, error) {
 	digits, letter := text, ""
 	if last := text[len(text)-1]; last < '0' || last > '9' {
 		digits, letter = text[:len(text)-1], text[len(text)-1:]
 	}
-	unit, known := coinop.Msat, letter == pico
+	unit, known := money.Msat, letter == pico
 	if known {
 		whole, ok := strings.CutSuffix(digits, "0")
 		if !ok {
@@ -82,13 +82,13 @@ func parseAmount(text string) (coinop.Amount, error) {
 	}
 	a, ok := unit.Times(n)
 	if !ok {
-		return 0, fmt.Errorf("amount %.30s is more than the %d msat there can be", text, uint64(coinop.MaxAmount))
+		return 0, fmt.Errorf("amount %.30s is more than the %d msat there can be", text, uint64(money.MaxAmount))
 	}
 	return a, nil
 }
 
 // prefix is the human-readable part, with the largest multiplier that fits.
-func prefix(network string, a coinop.Amount) string {
+func prefix(network string, a money.Amount) string {
 	if a == 0 {
 		return "ln" + network
 	}

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -51,11 +51,11 @@ const MaxExpiry = 1 << 62
 
 // An Invoice is a request to be paid.
 type Invoice struct {
-	Network string        // Mainnet, Testnet, ...
-	Amount  coinop.Amount // msat; 0 leaves it to the payer
-	At      int64         // Unix seconds it was made at
-	Hash    [32]byte      // whoever shows what hashes to this was paid
-	Secret  [32]byte      // the payee takes no payment that does not carry it
+	Network string       // Mainnet, Testnet, ...
+	Amount  money.Amount // msat; 0 leaves it to the payer
+	At      int64        // Unix seconds it was made at
+	Hash    [32]byte     // whoever shows what hashes to this was paid
+	Secret  [32]byte     // the payee takes no payment that does not carry it
 	// Description is what is paid for, unless DescriptionHash is there: the
 	// SHA256 of a text found elsewhere, which the payer must check.
 	Description     string
@@ -212,8 +212,8 @@ func (i *Invoice) check() error {
 	switch {
 	case !known(i.Network):
 		return fmt.Errorf("network %.10q is unknown", i.Network)
-	case i.Amount > coinop.MaxAmount:
-		return fmt.Errorf("amount is %d msat; the limit is %d", uint64(i.Amount), uint64(coinop.MaxAmount))
+	case i.Amount > money.MaxAmount:
+		return fmt.Errorf("amount is %d msat; the limit is %d", uint64(i.Amount), uint64(money.MaxAmount))
 	case i.At < 0 || i.At > MaxAt:
 		return fmt.Errorf("made at Unix second %d; it must be 0 to %d", i.At, int64(MaxAt))
 	case i.Secret == [32]byte{}:

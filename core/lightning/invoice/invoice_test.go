@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -167,9 +167,9 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestAmounts(t *testing.T) {
-	for amount, prefix := range map[coinop.Amount]string{
-		0: "lnbc1", 1: "lnbc10p1", 99: "lnbc990p1", 100: "lnbc1n1", 12_300: "lnbc123n1", coinop.Sat * 100: "lnbc1u1",
-		coinop.Sat * 2: "lnbc20n1", coinop.BTC / 1000: "lnbc1m1", coinop.BTC: "lnbc11", coinop.MaxAmount: "lnbc210000001", coinop.MaxAmount - 1: "lnbc20999999999999999990p1",
+	for amount, prefix := range map[money.Amount]string{
+		0: "lnbc1", 1: "lnbc10p1", 99: "lnbc990p1", 100: "lnbc1n1", 12_300: "lnbc123n1", money.Sat * 100: "lnbc1u1",
+		money.Sat * 2: "lnbc20n1", money.BTC / 1000: "lnbc1m1", money.BTC: "lnbc11", money.MaxAmount: "lnbc210000001", money.MaxAmount - 1: "lnbc20999999999999999990p1",
 	} {
 		i := made()
 		i.Network, i.Amount = invoice.Mainnet, amount
@@ -236,7 +236,7 @@ func TestRefused(t *testing.T) {
 func TestNobodySignsThis(t *testing.T) {
 	for want, change := range map[string]func(i *invoice.Invoice){
 		"network":            func(i *invoice.Invoice) { i.Network = "ltc" },
-		"amount":             func(i *invoice.Invoice) { i.Amount = coinop.MaxAmount + 1 },
+		"amount":             func(i *invoice.Invoice) { i.Amount = money.MaxAmount + 1 },
 		"made at":            func(i *invoice.Invoice) { i.At = 1 << 35 },
 		"secret is zero":     func(i *invoice.Invoice) { i.Secret = [32]byte{} },
 		"give one of them":   func(i *invoice.Invoice) { i.DescriptionHash = &cakeHash },
@@ -349,7 +349,7 @@ func TestNumbersComeBack(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
 		i := made()
-		i.Amount = coinop.Amount(random.Uint64() >> (random.IntN(50) + 14) % uint64(coinop.MaxAmount))
+		i.Amount = money.Amount(random.Uint64() >> (random.IntN(50) + 14) % uint64(money.MaxAmount))
 		i.At = random.Int64N(invoice.MaxAt + 1)
 		i.Expiry = 1 + random.Int64()>>(random.IntN(60)+2)
 		i.FinalCLTV = 1 + random.Uint32()>>(1+random.IntN(30))

@@ -4,9 +4,9 @@ import (
 	"encoding/hex"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 )
 
 // The examples of BOLT 11 (lightning/bolts, 11-payment-encoding.md), all of
@@ -56,7 +56,7 @@ func like(change func(i *invoice.Invoice)) invoice.Invoice {
 	return i
 }
 
-func hashed(amount coinop.Amount, change func(i *invoice.Invoice)) invoice.Invoice {
+func hashed(amount money.Amount, change func(i *invoice.Invoice)) invoice.Invoice {
 	return like(func(i *invoice.Invoice) {
 		i.Amount, i.DescriptionHash = amount, &cakeHash
 		change(i)
@@ -72,7 +72,7 @@ func fallback(version byte, program string) []invoice.Fallback {
 }
 
 func beans(i *invoice.Invoice) {
-	i.Amount, i.Description, i.Features = 25*coinop.BTC/1000, "coffee beans", invoice.NewFeatures(8, 14, 99)
+	i.Amount, i.Description, i.Features = 25*money.BTC/1000, "coffee beans", invoice.NewFeatures(8, 14, 99)
 }
 
 var valid = []struct {
@@ -86,27 +86,27 @@ var valid = []struct {
 	}, {
 		"cup of coffee within a minute",
 		"lnbc2500u1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5xysxxatsyp3k7enxv4jsxqzpu9qrsgquk0rl77nj30yxdy8j9vdx85fkpmdla2087ne0xh8nhedh8w27kyke0lp53ut353s06fv3qfegext0eh0ymjpf39tuven09sam30g4vgpfna3rh",
-		like(func(i *invoice.Invoice) { i.Amount, i.Description, i.Expiry = coinop.BTC/400, "1 cup coffee", 60 }),
+		like(func(i *invoice.Invoice) { i.Amount, i.Description, i.Expiry = money.BTC/400, "1 cup coffee", 60 }),
 	}, {
 		"cup of nonsense",
 		"lnbc2500u1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdpquwpc4curk03c9wlrswe78q4eyqc7d8d0xqzpu9qrsgqhtjpauu9ur7fw2thcl4y9vfvh4m9wlfyz2gem29g5ghe2aak2pm3ps8fdhtceqsaagty2vph7utlgj48u0ged6a337aewvraedendscp573dxr",
 		like(func(i *invoice.Invoice) {
-			i.Amount, i.Description, i.Expiry = coinop.BTC/400, "ナンセンス 1杯", 60
+			i.Amount, i.Description, i.Expiry = money.BTC/400, "ナンセンス 1杯", 60
 		}),
 	}, {
 		"list of things, hashed",
 		"lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqhp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqs9qrsgq7ea976txfraylvgzuxs8kgcw23ezlrszfnh8r6qtfpr6cxga50aj6txm9rxrydzd06dfeawfk6swupvz4erwnyutnjq7x39ymw6j38gp7ynn44",
-		hashed(coinop.BTC/50, func(*invoice.Invoice) {}),
+		hashed(money.BTC/50, func(*invoice.Invoice) {}),
 	}, {
 		"testnet, with fallback mk2QpYatsKicvFVuTAQLBryyccRXMUaGHP",
 		"lntb20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygshp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqfpp3x9et2e20v6pu37c5d9vax37wxq72un989qrsgqdj545axuxtnfemtpwkc45hx9d2ft7x04mt8q7y6t0k2dge9e7h8kpy9p34ytyslj3yu569aalz2xdk8xkd7ltxqld94u8h2esmsmacgpghe9k8",
-		hashed(coinop.BTC/50, func(i *invoice.Invoice) {
+		hashed(money.BTC/50, func(i *invoice.Invoice) {
 			i.Network, i.Fallbacks = invoice.Testnet, fallback(invoice.P2PKH, "3172b5654f6683c8fb146959d347ce303cae4ca7")
 		}),
 	}, {
 		"fallback 1RustyRX2oai4EYYDpQGWvEL62BBGqN9T and a route of two hops",
 		"lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqhp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqsfpp3qjmp7lwpagxun9pygexvgpjdc4jdj85fr9yq20q82gphp2nflc7jtzrcazrra7wwgzxqc8u7754cdlpfrmccae92qgzqvzq2ps8pqqqqqqpqqqqq9qqqvpeuqafqxu92d8lr6fvg0r5gv0heeeqgcrqlnm6jhphu9y00rrhy4grqszsvpcgpy9qqqqqqgqqqqq7qqzq9qrsgqdfjcdk6w3ak5pca9hwfwfh63zrrz06wwfya0ydlzpgzxkn5xagsqz7x9j4jwe7yj7vaf2k9lqsdk45kts2fd0fkr28am0u4w95tt2nsq76cqw0",
-		hashed(coinop.BTC/50, func(i *invoice.Invoice) {
+		hashed(money.BTC/50, func(i *invoice.Invoice) {
 			i.Fallbacks = fallback(invoice.P2PKH, "04b61f7dc1ea0dc99424464cc4064dc564d91e89")
 			i.Hints = [][]invoice.Hint{{
 				{Node: public("029e03a901b85534ff1e92c43c74431f7ce72046060fcf7a95c37e148f78c77255"), SCID: 66051<<40 | 263430<<16 | 1800, FeeBase: 1, FeePPM: 20, CLTVDelta: 3},
@@ -116,19 +116,19 @@ var valid = []struct {
 	}, {
 		"fallback (P2SH) 3EktnHQD7RiAE6uzMj2ZifT9YgRrkSgzQX",
 		"lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygshp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqfppj3a24vwu6r8ejrss3axul8rxldph2q7z99qrsgqz6qsgww34xlatfj6e3sngrwfy3ytkt29d2qttr8qz2mnedfqysuqypgqex4haa2h8fx3wnypranf3pdwyluftwe680jjcfp438u82xqphf75ym",
-		hashed(coinop.BTC/50, func(i *invoice.Invoice) {
+		hashed(money.BTC/50, func(i *invoice.Invoice) {
 			i.Fallbacks = fallback(invoice.P2SH, "8f55563b9a19f321c211e9b9f38cdf686ea07845")
 		}),
 	}, {
 		"fallback (P2WPKH) bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
 		"lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygshp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqfppqw508d6qejxtdg4y5r3zarvary0c5xw7k9qrsgqt29a0wturnys2hhxpner2e3plp6jyj8qx7548zr2z7ptgjjc7hljm98xhjym0dg52sdrvqamxdezkmqg4gdrvwwnf0kv2jdfnl4xatsqmrnsse",
-		hashed(coinop.BTC/50, func(i *invoice.Invoice) {
+		hashed(money.BTC/50, func(i *invoice.Invoice) {
 			i.Fallbacks = fallback(0, "751e76e8199196d454941c45d1b3a323f1433bd6")
 		}),
 	}, {
 		"fallback (P2WSH) bc1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qccfmv3",
 		"lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygshp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqfp4qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3q9qrsgq9vlvyj8cqvq6ggvpwd53jncp9nwc47xlrsnenq2zp70fq83qlgesn4u3uyf4tesfkkwwfg3qs54qe426hp3tz7z6sweqdjg05axsrjqp9yrrwc",
-		hashed(coinop.BTC/50, func(i *invoice.Invoice) {
+		hashed(money.BTC/50, func(i *invoice.Invoice) {
 			i.Fallbacks = fallback(0, "1863143c14c5166804bd19203356da136c985678cd4d27a1b8c6329604903262")
 		}),
 	}, {
@@ -166,7 +166,7 @@ var valid = []struct {
 		"payment metadata",
 		"lnbc10m1pvjluezpp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdp9wpshjmt9de6zqmt9w3skgct5vysxjmnnd9jx2mq8q8a04uqsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygs9q2gqqqqqqsgq7hf8he7ecf7n4ffphs6awl9t6676rrclv9ckg3d3ncn7fct63p6s365duk5wrk202cfy3aj5xnnp5gs3vrdvruverwwq7yzhkf5a3xqpd05wjc",
 		like(func(i *invoice.Invoice) {
-			i.Amount, i.Description, i.Metadata = coinop.BTC/100, "payment metadata inside", []byte{0x01, 0xfa, 0xfa, 0xf0}
+			i.Amount, i.Description, i.Metadata = money.BTC/100, "payment metadata inside", []byte{0x01, 0xfa, 0xfa, 0xf0}
 			i.Features = invoice.NewFeatures(8, 14, 48)
 		}),
 	}, {

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -20,8 +20,8 @@ import (
 // Fund, as for any other.
 type Auto struct {
 	Peer     keys.Public
-	Below    coinop.Amount // 0: nothing is opened
-	Capacity int64         // satoshi
+	Below    money.Amount // 0: nothing is opened
+	Capacity int64        // satoshi
 	Public   bool
 	MaxCount int   // channels in a day
 	MaxSum   int64 // satoshi in a day
@@ -89,7 +89,7 @@ func (n *Node) topUp() {
 	if limit := min(n.Auto.MaxCount, MaxAuto); len(a.spent) >= limit || sum > n.Auto.MaxSum {
 		if !a.told {
 			a.told = true
-			n.failed(AutoID, coinop.Refused, "open a channel automatically", fmt.Errorf(
+			n.failed(AutoID, money.Refused, "open a channel automatically", fmt.Errorf(
 				"%d were opened within a day, and one more makes %d sat; the limits are %d and %d sat", len(a.spent), sum, limit, n.Auto.MaxSum))
 		}
 		return
@@ -102,7 +102,7 @@ func (n *Node) topUp() {
 
 // sendable is what the channels could send, were all of them deep enough and
 // linked.
-func (n *Node) sendable() (sum coinop.Amount) {
+func (n *Node) sendable() (sum money.Amount) {
 	for _, c := range n.channels {
 		if c.Status() <= channel.Open {
 			sum += c.Spendable()
@@ -153,7 +153,7 @@ func (n *Node) loadAuto(disk step.Reader) error {
 	r := codec.NewReader(raw)
 	n.auto.spent = make([]expense, r.Int(2*MaxAuto, "automatic openings"))
 	for i := range n.auto.spent {
-		n.auto.spent[i] = expense{step.Time(r.Uvarint()), int64(r.Int(int(coinop.MaxAmount.Sats()), "capacity"))}
+		n.auto.spent[i] = expense{step.Time(r.Uvarint()), int64(r.Int(int(money.MaxAmount.Sats()), "capacity"))}
 	}
 	if err := r.Close(); err != nil {
 		return fmt.Errorf("record %s: %w", recAuto, err)

@@ -7,10 +7,10 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/lightning/tower"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -23,10 +23,10 @@ func TestOwnDustIsBounded(t *testing.T) {
 	car.restart()
 	w.connect(car, charger)
 	w.open(car, charger, node.Open{Capacity: 1_000_000})
-	pay := func(n byte, amount coinop.Amount) *step.Outcome {
-		id := coinop.OrderID{n}
-		charger.step(node.Bill{Bill: coinop.Bill{ID: id, Amount: amount}, Hold: true})
-		car.step(coinop.Order{ID: id, To: "lightning:" + charger.last(node.BillID+id.Key()).Value.(string), Amount: amount})
+	pay := func(n byte, amount money.Amount) *step.Outcome {
+		id := money.OrderID{n}
+		charger.step(node.Bill{Bill: money.Bill{ID: id, Amount: amount}, Hold: true})
+		car.step(money.Order{ID: id, To: "lightning:" + charger.last(node.BillID+id.Key()).Value.(string), Amount: amount})
 		w.settle()
 		return car.last(id.Key())
 	}
@@ -36,7 +36,7 @@ func TestOwnDustIsBounded(t *testing.T) {
 		}
 	}
 	o := pay(3, 300_000)
-	if o == nil || !errors.Is(o.Err, channel.ErrDust) || coinop.KindOf(o.Err) != coinop.Unpaid {
+	if o == nil || !errors.Is(o.Err, channel.ErrDust) || money.KindOf(o.Err) != money.Unpaid {
 		t.Fatalf("a fourth: %+v", o)
 	}
 	if o := pay(4, 5_000_000); o != nil {
@@ -86,8 +86,8 @@ func TestAutomaticOpening(t *testing.T) {
 		if a := car.last(node.AutoID); a != nil {
 			t.Fatalf("there is enough, and yet: %+v", a)
 		}
-		id := coinop.OrderID{n}
-		car.step(coinop.Order{ID: id, To: charger.bill(400_000_000, n), Amount: 400_000_000})
+		id := money.OrderID{n}
+		car.step(money.Order{ID: id, To: charger.bill(400_000_000, n), Amount: 400_000_000})
 		w.settle()
 		if d := car.last(id.Key()); d == nil || d.Err != nil {
 			t.Fatalf("payment %d: %+v", n, d)
@@ -107,7 +107,7 @@ func TestAutomaticOpening(t *testing.T) {
 	}
 	wait(step.Minute)
 	grant(2)
-	if a := car.last(node.AutoID); a == nil || coinop.KindOf(a.Err) != coinop.Refused {
+	if a := car.last(node.AutoID); a == nil || money.KindOf(a.Err) != money.Refused {
 		t.Fatalf("a third channel: %+v", a)
 	}
 	car.done = nil
@@ -132,7 +132,7 @@ func TestTheTowerIsTold(t *testing.T) {
 	w.connect(car, charger)
 	o := w.open(car, charger, node.Open{Capacity: 1_000_000})
 	for n := range byte(3) {
-		car.step(coinop.Order{ID: coinop.OrderID{n}, To: charger.bill(5_000_000, n), Amount: 5_000_000})
+		car.step(money.Order{ID: money.OrderID{n}, To: charger.bill(5_000_000, n), Amount: 5_000_000})
 		w.settle()
 	}
 	covers, guards := 0, uint64(0)

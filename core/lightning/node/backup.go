@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/backup"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -308,7 +308,7 @@ func (n *Node) judge(from string, sealed []byte) (*backup.Backup, error) {
 	}
 	n.doubt("the database is older than a backup of it; the peer must close")
 	o.Restored, err = n.adopt(b)
-	n.fx.Done = append(n.fx.Done, step.Outcome{ID: OutdatedID, Value: o, Err: &coinop.Error{Kind: coinop.Broken, Op: "start", Err: errors.Join(o, err)}})
+	n.fx.Done = append(n.fx.Done, step.Outcome{ID: OutdatedID, Value: o, Err: &money.Error{Kind: money.Broken, Op: "start", Err: errors.Join(o, err)}})
 	return b, nil
 }
 
@@ -321,19 +321,19 @@ func (n *Node) fromAnother(b *backup.Backup) bool {
 
 // restore is for a node that has lost everything else.
 func (n *Node) restore(m Restore) {
-	refuse := func(kind coinop.Kind, err error) { n.failed(RestoreID, kind, "restore", err) }
+	refuse := func(kind money.Kind, err error) { n.failed(RestoreID, kind, "restore", err) }
 	b, err := backup.Open(n.key, m.Sealed)
 	switch {
 	case err != nil:
-		refuse(coinop.Invalid, err)
+		refuse(money.Invalid, err)
 	case b.Chain != n.Chain:
-		refuse(coinop.Invalid, fmt.Errorf("the backup is of the chain with genesis block %v, and this node's has %v", b.Chain, n.Chain))
+		refuse(money.Invalid, fmt.Errorf("the backup is of the chain with genesis block %v, and this node's has %v", b.Chain, n.Chain))
 	case len(n.channels)+len(n.openings) > 0:
-		refuse(coinop.Refused, fmt.Errorf("the node has %d channels; a backup is restored into an empty store", len(n.channels)+len(n.openings)))
+		refuse(money.Refused, fmt.Errorf("the node has %d channels; a backup is restored into an empty store", len(n.channels)+len(n.openings)))
 	default:
 		count, err := n.adopt(b)
 		if count == 0 && err != nil {
-			refuse(coinop.Invalid, err)
+			refuse(money.Invalid, err)
 			return
 		}
 		n.fx.Done = append(n.fx.Done, step.Outcome{ID: RestoreID, Value: Restored{Change: b.Change, Channels: count}, Err: err})

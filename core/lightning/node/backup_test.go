@@ -9,10 +9,10 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/backup"
 	"coinop.dev/core/lightning/node"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -52,10 +52,10 @@ func (m *machine) rollBack(old disk) {
 	m.step(step.Rang{ID: step.Start})
 }
 
-func (m *machine) pay(n byte, to *machine, amount coinop.Amount) {
+func (m *machine) pay(n byte, to *machine, amount money.Amount) {
 	m.w.t.Helper()
-	id := coinop.OrderID{n}
-	m.step(coinop.Order{ID: id, To: to.bill(amount, n), Amount: amount})
+	id := money.OrderID{n}
+	m.step(money.Order{ID: id, To: to.bill(amount, n), Amount: amount})
 	m.w.settle()
 	if d := m.last(id.Key()); d == nil || d.Err != nil {
 		m.w.t.Fatalf("order %d: %+v", n, d)
@@ -192,25 +192,25 @@ func TestRestoreRefuses(t *testing.T) {
 	w.connect(car, charger)
 	w.open(car, charger, node.Open{Capacity: 100_000})
 	_, sealed := car.newest()
-	refused := func(what string, m *machine, sealed []byte, kind coinop.Kind) {
+	refused := func(what string, m *machine, sealed []byte, kind money.Kind) {
 		t.Helper()
 		before := maps.Clone(m.disk)
 		m.step(node.Restore{Sealed: sealed})
-		if d := m.last(node.RestoreID); d == nil || coinop.KindOf(d.Err) != kind {
+		if d := m.last(node.RestoreID); d == nil || money.KindOf(d.Err) != kind {
 			t.Errorf("%s: %+v", what, d)
 		}
 		if !maps.EqualFunc(before, m.disk, bytes.Equal) {
 			t.Errorf("%s: the disk changed", what)
 		}
 	}
-	refused("a node that has channels", car, sealed, coinop.Refused)
+	refused("a node that has channels", car, sealed, money.Refused)
 	charger.lose()
-	refused("another's backup", charger, sealed, coinop.Invalid)
+	refused("another's backup", charger, sealed, money.Invalid)
 	car.lose()
-	refused("a damaged one", car, sealed[:len(sealed)-1], coinop.Invalid)
+	refused("a damaged one", car, sealed[:len(sealed)-1], money.Invalid)
 	w.config.Chain[0] = 9
 	car.lose()
-	refused("one of another chain", car, sealed, coinop.Invalid)
+	refused("one of another chain", car, sealed, money.Invalid)
 }
 
 // A disk image is rolled back, counters and all. The peer's own channel has not
@@ -298,7 +298,7 @@ func TestTheFileRemembers(t *testing.T) {
 	}
 	charger.lose()
 	charger.step(node.Kept{Sealed: sealed})
-	if d := charger.last(node.OutdatedID); d == nil || coinop.KindOf(d.Err) != coinop.Invalid {
+	if d := charger.last(node.OutdatedID); d == nil || money.KindOf(d.Err) != money.Invalid {
 		t.Errorf("another machine's file: %+v", d)
 	}
 }
@@ -400,7 +400,7 @@ func TestGivenUpPublishesNothing(t *testing.T) {
 	}
 	car.rollBack(old)
 	car.step(node.Close{ID: opened.ID, Force: true})
-	if d := car.last(node.CloseID + opened.ID.String()); d == nil || coinop.KindOf(d.Err) != coinop.Refused {
+	if d := car.last(node.CloseID + opened.ID.String()); d == nil || money.KindOf(d.Err) != money.Refused {
 		t.Errorf("force close: %+v", d)
 	}
 	car.restart()

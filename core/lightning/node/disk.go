@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/onion"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -177,8 +177,8 @@ func (n *Node) revive(o *outgoing, h *channel.HTLC) *payment {
 		return p
 	}
 	last := o.path[len(o.path)-1]
-	p = &payment{Order: coinop.Order{ID: o.order, Amount: o.amount, To: Scheme + ":"}, tries: 1, hash: h.Hash, payee: last.Node, delta: last.Expiry, parts: 1, place: o.place}
-	p.maxFee = n.MaxFeeBase + p.Amount/1_000_000*coinop.Amount(n.MaxFeePPM)
+	p = &payment{Order: money.Order{ID: o.order, Amount: o.amount, To: Scheme + ":"}, tries: 1, hash: h.Hash, payee: last.Node, delta: last.Expiry, parts: 1, place: o.place}
+	p.maxFee = n.MaxFeeBase + p.Amount/1_000_000*money.Amount(n.MaxFeePPM)
 	if inner, err := onion.ParsePayload(o.payload); err == nil {
 		p.secret, p.meta, p.keysend, p.mpp = inner.Secret, inner.Metadata, inner.Keysend, inner.Secret != [32]byte{}
 	}

@@ -1,10 +1,10 @@
 package node
 
 import (
-	"coinop.dev"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/onion"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // Blocks of forwarding.
@@ -48,8 +48,8 @@ func (n *Node) forward(c *chanState, h *channel.HTLC, in *incoming, p onion.Payl
 }
 
 // feeFor is what forwarding an amount costs.
-func (n *Node) feeFor(amount coinop.Amount) coinop.Amount {
-	return n.Policy.FeeBase + amount/1_000_000*coinop.Amount(n.Policy.FeePPM) + amount%1_000_000*coinop.Amount(n.Policy.FeePPM)/1_000_000
+func (n *Node) feeFor(amount money.Amount) money.Amount {
+	return n.Policy.FeeBase + amount/1_000_000*money.Amount(n.Policy.FeePPM) + amount%1_000_000*money.Amount(n.Policy.FeePPM)/1_000_000
 }
 
 // passBack gives the preimage of an HTLC that we forwarded to where it came

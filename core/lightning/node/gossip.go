@@ -3,12 +3,12 @@ package node
 import (
 	"bytes"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/onion"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -108,7 +108,7 @@ func (n *Node) updateFor(c *chanState) *ln.ChannelUpdate {
 	u := &ln.ChannelUpdate{
 		ChainHash: n.Chain, ShortChannelID: name, Timestamp: uint32(n.at / step.Second), MessageFlags: ln.MustBeOne,
 		CLTVExpiryDelta: n.Policy.CLTVDelta, HTLCMinimumMsat: max(n.Policy.Min, c.Theirs.MinHTLC), FeeBaseMsat: uint32(n.Policy.FeeBase),
-		FeeProportionalMillionths: n.Policy.FeePPM, HTLCMaximumMsat: min(c.Theirs.MaxInFlight, coinop.Amount(c.Commit.Capacity)*coinop.Sat),
+		FeeProportionalMillionths: n.Policy.FeePPM, HTLCMaximumMsat: min(c.Theirs.MaxInFlight, money.Amount(c.Commit.Capacity)*money.Sat),
 	}
 	if g.update != nil && u.Timestamp <= g.update.Timestamp {
 		u.Timestamp = g.update.Timestamp + 1

@@ -25,7 +25,6 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
@@ -33,6 +32,7 @@ import (
 	"coinop.dev/core/lightning/commit"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -71,7 +71,7 @@ type Config struct {
 	// FinalCLTV is how many blocks the last HTLC to us must have left.
 	FinalCLTV uint32
 	// MaxDust bounds what may hang in one channel that the chain cannot enforce.
-	MaxDust coinop.Amount
+	MaxDust money.Amount
 	// MinDepth is how many confirmations a channel opened by others needs.
 	MinDepth int32
 	// FeeRate is that of commitments, in satoshi per 1,000 weight.
@@ -84,7 +84,7 @@ type Config struct {
 	ClaimDepth int32
 	// MaxFeePPM and MaxFeeBase bound what a payment may cost on the way.
 	MaxFeePPM  uint32
-	MaxFeeBase coinop.Amount
+	MaxFeeBase money.Amount
 	// Listens is what node_announcement says, if anything.
 	Listens []wire.Address
 	// Generation is the start of the machine that this is (world/generation); 0 if
@@ -106,13 +106,13 @@ func (c Config) withDefaults() Config {
 	set(&c.FinalCLTV, 18)
 	set(&c.MaxFeePPM, 10_000)
 	if c.MaxFeeBase == 0 {
-		c.MaxFeeBase = 10 * coinop.Sat
+		c.MaxFeeBase = 10 * money.Sat
 	}
 	if c.Policy == (graph.Policy{}) {
 		c.Policy = graph.Policy{FeeBase: 1000, FeePPM: 100, CLTVDelta: 40, Min: 1}
 	}
 	if c.MaxDust == 0 {
-		c.MaxDust = 50_000 * coinop.Sat // as other nodes have it
+		c.MaxDust = 50_000 * money.Sat // as other nodes have it
 	}
 	if c.FeeRate == 0 {
 		c.FeeRate = channel.MinFeeRate
@@ -154,14 +154,14 @@ type Node struct {
 	watchers map[string]*chanState // by the outpoints that claims watch
 	openings map[wire.ChannelID]*opening
 
-	paying      map[coinop.OrderID]*payment
+	paying      map[money.OrderID]*payment
 	byHash      map[[32]byte]*payment
 	waiting     []*payment // to be routed in this step
 	paused      []*payment // until a channel comes back
 	nextAttempt uint64
 	tables      tables
 	asking      map[string][]*payment
-	paid        ring[coinop.OrderID, *Settled]
+	paid        ring[money.OrderID, *Settled]
 	batches     map[uint64]*terms
 	nextRef     uint64
 
@@ -192,12 +192,12 @@ func New(key keys.Secret, c Config) *Node {
 		Config: c.withDefaults(), key: key, id: key.Public(), root: channelRoot(key), next: 1,
 		peers: map[string]*peer{}, channels: map[uint64]*chanState{}, byID: map[wire.ChannelID]*chanState{},
 		bySCID: map[wire.SCID]*chanState{}, watchers: map[string]*chanState{}, openings: map[wire.ChannelID]*opening{},
-		paying: map[coinop.OrderID]*payment{}, byHash: map[[32]byte]*payment{}, asking: map[string][]*payment{},
+		paying: map[money.OrderID]*payment{}, byHash: map[[32]byte]*payment{}, asking: map[string][]*payment{},
 		batches: map[uint64]*terms{}, sets: map[[32]byte]*set{}, holds: map[[32]byte]*hold{},
 		seed: key.Derive("lightning/invoices"), graph: graph.New(c.Chain, graph.Limits{}),
 	}
 	n.backups = newBackups()
-	n.paid = newRing[coinop.OrderID, *Settled](recPaid)
+	n.paid = newRing[money.OrderID, *Settled](recPaid)
 	n.taken = newRing[[32]byte, taken](recTaken)
 	n.stamp = key.Stamp("lightning/terms")
 	n.vouch = receipt.Bind(key, termsID(n.id), n.stamp.Public())
@@ -237,7 +237,7 @@ func (n *Node) Step(in step.Input) step.Effects {
 			n.unlinked(ev)
 		case step.Rang:
 			n.rang(ev)
-		case coinop.Order:
+		case money.Order:
 			n.order(ev, ready[i].bill)
 		default:
 			n.command(ev)
@@ -262,9 +262,9 @@ func (n *Node) recv(ev step.Recv, ready prepared) {
 		if c := n.watchers[msg.For.String()]; c != nil && c.claim != nil {
 			n.stepClaim(c, ev)
 		}
-	case coinop.Order:
+	case money.Order:
 		n.order(msg, ready.bill)
-	case coinop.Inquiry:
+	case money.Inquiry:
 		n.inquiry(msg)
 	case Ask:
 		n.asked(ev.From, msg)
@@ -351,8 +351,8 @@ func (n *Node) done(id string, value any) {
 	n.fx.Done = append(n.fx.Done, step.Outcome{ID: id, Value: value})
 }
 
-func (n *Node) failed(id string, kind coinop.Kind, op string, err error) {
-	n.fx.Done = append(n.fx.Done, step.Outcome{ID: id, Err: &coinop.Error{Kind: kind, Op: op, Err: err}})
+func (n *Node) failed(id string, kind money.Kind, op string, err error) {
+	n.fx.Done = append(n.fx.Done, step.Outcome{ID: id, Err: &money.Error{Kind: kind, Op: op, Err: err}})
 }
 
 // ordered is the channels by their numbers: maps have no order, and a step must.

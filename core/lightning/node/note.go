@@ -3,12 +3,12 @@ package node
 import (
 	"errors"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/onion"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // An incoming is what was inside the onion of an HTLC that was offered to us. It
@@ -74,11 +74,11 @@ type outgoing struct {
 	// A forward, of this HTLC of another channel's peer. Channels count from 1.
 	from, id uint64
 	// Our own payment, if from is 0.
-	order   coinop.OrderID
-	amount  coinop.Amount // of the order; the HTLC may be a part of it, with a fee
-	attempt uint64        // the onion's session comes from it
-	ref     uint64        // of the terms that prove it; 0: none
-	place   int           // of the order in those terms
+	order   money.OrderID
+	amount  money.Amount // of the order; the HTLC may be a part of it, with a fee
+	attempt uint64       // the onion's session comes from it
+	ref     uint64       // of the terms that prove it; 0: none
+	place   int          // of the order in those terms
 	keysend bool
 	payload []byte // of the last hop
 	path    []graph.Hop

@@ -7,12 +7,12 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -23,7 +23,7 @@ type Open struct {
 	Tag      string
 	Peer     keys.Public
 	Capacity int64 // satoshi
-	Push     coinop.Amount
+	Push     money.Amount
 	Public   bool
 	// Static asks for static_remotekey where the peer would take anchors.
 	Static  bool
@@ -97,7 +97,7 @@ func (n *Node) command(cmd any) {
 		if c := n.byID[m.ID]; c != nil {
 			n.touch(c)
 			if err := c.SetFeeRate(m.FeeRate); err != nil {
-				n.failed(CloseID+m.ID.String(), coinop.Refused, "set fee", err)
+				n.failed(CloseID+m.ID.String(), money.Refused, "set fee", err)
 			}
 		}
 	case Restore:
@@ -106,7 +106,7 @@ func (n *Node) command(cmd any) {
 		n.reached(m)
 	case Kept:
 		if _, err := n.judge("", m.Sealed); err != nil {
-			n.failed(OutdatedID, coinop.Invalid, "start", err)
+			n.failed(OutdatedID, money.Invalid, "start", err)
 		}
 	case Bill:
 		n.bill(m)
@@ -174,8 +174,8 @@ func (n *Node) forsake(temp ln.ChannelID, err error) {
 // refuseOpen answers whoever waits for one step of an opening or the other.
 func (n *Node) refuseOpen(tag string, err error) {
 	n.autoEnded(tag, err)
-	n.failed(FundID+tag, coinop.Refused, "open a channel", err)
-	n.failed(OpenID+tag, coinop.Refused, "open a channel", err)
+	n.failed(FundID+tag, money.Refused, "open a channel", err)
+	n.failed(OpenID+tag, money.Refused, "open a channel", err)
 }
 
 // NotGreeted reports whether an opening failed only because the peer is not
@@ -319,20 +319,20 @@ func (n *Node) close(m Close) {
 	c := n.byID[m.ID]
 	id := CloseID + m.ID.String()
 	if c == nil {
-		n.failed(id, coinop.Invalid, "close a channel", fmt.Errorf("no channel is called %s", hex.EncodeToString(m.ID[:8])))
+		n.failed(id, money.Invalid, "close a channel", fmt.Errorf("no channel is called %s", hex.EncodeToString(m.ID[:8])))
 		return
 	}
 	n.touch(c)
 	if m.Force {
 		if c.Status() == channel.Stale {
-			n.failed(id, coinop.Refused, "close a channel", errors.New("this database is older than what the peer has; publishing its state would lose everything"))
+			n.failed(id, money.Refused, "close a channel", errors.New("this database is older than what the peer has; publishing its state would lose everything"))
 			return
 		}
 		c.Break("closed on request")
 		return
 	}
 	if err := c.Shutdown(m.FeeRate); err != nil {
-		n.failed(id, coinop.Refused, "close a channel", err)
+		n.failed(id, money.Refused, "close a channel", err)
 	}
 }
 

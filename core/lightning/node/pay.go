@@ -6,17 +6,17 @@ import (
 	"slices"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/onion"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
 // A payment is an order that is not answered yet.
 type payment struct {
-	coinop.Order
+	money.Order
 	payee   keys.Public
 	hash    [32]byte
 	secret  [32]byte
@@ -27,11 +27,11 @@ type payment struct {
 	mpp     bool
 	terms   *terms
 	place   int
-	maxFee  coinop.Amount
+	maxFee  money.Amount
 
 	asked  step.Time // when the payee was asked for terms; 0: not yet, or no need
 	parts  int       // HTLCs that are in flight or wait to be
-	left   coinop.Amount
+	left   money.Amount
 	tries  int
 	began  step.Time // 0: before a restart
 	failed error     // why it is given up; the parts in flight are awaited
@@ -53,7 +53,7 @@ var (
 const Scheme = "lightning"
 
 // order takes an order, or answers one that is known.
-func (n *Node) order(o coinop.Order, bill *bolt11) {
+func (n *Node) order(o money.Order, bill *bolt11) {
 	if s, ok := n.paid.by[o.ID]; ok {
 		n.fx.Done = append(n.fx.Done, step.Outcome{ID: o.ID.Key(), Value: n.evidence(o.ID, s)})
 		return
@@ -63,9 +63,9 @@ func (n *Node) order(o coinop.Order, bill *bolt11) {
 	}
 	p := &payment{Order: o, left: o.Amount, began: n.at}
 	if err := n.begin(p, bill); err != nil {
-		kind := coinop.Unpaid
-		if o.Amount == 0 || o.Amount > coinop.MaxAmount {
-			kind = coinop.Invalid
+		kind := money.Unpaid
+		if o.Amount == 0 || o.Amount > money.MaxAmount {
+			kind = money.Invalid
 		}
 		n.failed(o.ID.Key(), kind, "pay "+short(o.To), err)
 		return
@@ -83,13 +83,13 @@ func short(uri string) string {
 
 // begin reads where an order goes.
 func (n *Node) begin(p *payment, i *bolt11) error {
-	if p.Amount == 0 || p.Amount > coinop.MaxAmount {
+	if p.Amount == 0 || p.Amount > money.MaxAmount {
 		return fmt.Errorf("the amount is %v", p.Amount)
 	}
 	if len(n.paying) >= MaxPayments {
 		return fmt.Errorf("%d payments are under way; try again when one is answered", MaxPayments)
 	}
-	p.maxFee = n.MaxFeeBase + p.Amount/1_000_000*coinop.Amount(n.MaxFeePPM)
+	p.maxFee = n.MaxFeeBase + p.Amount/1_000_000*money.Amount(n.MaxFeePPM)
 	rest, ok := strings.CutPrefix(p.To, Scheme+":")
 	if !ok {
 		return errors.New("it is not a lightning: URI")
@@ -171,7 +171,7 @@ func (n *Node) giveUp(p *payment, err error) {
 		return
 	}
 	n.forget(p)
-	n.failed(p.ID.Key(), coinop.Unpaid, "pay "+short(p.To), err)
+	n.failed(p.ID.Key(), money.Unpaid, "pay "+short(p.To), err)
 }
 
 func (n *Node) forget(p *payment) {

@@ -3,11 +3,11 @@ package node
 import (
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/onion"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -54,9 +54,9 @@ func adds(event any) *wire.UpdateAddHTLC {
 
 // invoiceOf is the text of the invoice that an order is to pay, or "".
 func invoiceOf(event any) string {
-	o, ok := event.(coinop.Order)
+	o, ok := event.(money.Order)
 	if ev, recv := event.(step.Recv); recv {
-		o, ok = ev.Msg.(coinop.Order)
+		o, ok = ev.Msg.(money.Order)
 	}
 	if !ok {
 		return ""

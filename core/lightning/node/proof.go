@@ -3,18 +3,18 @@ package node
 import (
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
 
 // A Settled is an order that was paid: what proves it.
 type Settled struct {
-	order    coinop.OrderID
-	amount   coinop.Amount
+	order    money.OrderID
+	amount   money.Amount
 	preimage [32]byte
 	ref      uint64
 	place    int
@@ -32,7 +32,7 @@ func (s *Settled) record() []byte {
 	return codec.AppendUint(codec.AppendUint(b, s.ref), s.place)
 }
 
-func readSettled(value []byte) (id coinop.OrderID, s *Settled, err error) {
+func readSettled(value []byte) (id money.OrderID, s *Settled, err error) {
 	r := codec.NewReader(value)
 	s = new(Settled)
 	r.Fill(s.order[:])
@@ -75,7 +75,7 @@ func VerifyNode(e receipt.Entry, node keys.Public, proof []byte) error {
 }
 
 // VerifyInvoice checks offline that an invoice was paid.
-func VerifyInvoice(text string, amount coinop.Amount, proof []byte) error {
+func VerifyInvoice(text string, amount money.Amount, proof []byte) error {
 	i, err := invoice.Parse(text)
 	switch {
 	case err != nil:
@@ -88,7 +88,7 @@ func VerifyInvoice(text string, amount coinop.Amount, proof []byte) error {
 	return nil
 }
 
-func (n *Node) evidence(id coinop.OrderID, s *Settled) Paid {
+func (n *Node) evidence(id money.OrderID, s *Settled) Paid {
 	p := Paid{entry: receipt.Entry{Order: id, Amount: s.amount}, preimage: s.preimage, place: s.place}
 	if t := n.batches[s.ref]; t != nil {
 		p.terms = t.Batch
@@ -96,10 +96,10 @@ func (n *Node) evidence(id coinop.OrderID, s *Settled) Paid {
 	return p
 }
 
-func (n *Node) inquiry(q coinop.Inquiry) {
+func (n *Node) inquiry(q money.Inquiry) {
 	if s, ok := n.paid.by[q.Order]; ok {
 		n.fx.Done = append(n.fx.Done, step.Outcome{ID: q.Order.Key(), Value: n.evidence(q.Order, s)})
 	} else if n.paying[q.Order] == nil {
-		n.failed(q.Order.Key(), coinop.Refused, "prove "+q.Order.String(), coinop.ErrForgotten)
+		n.failed(q.Order.Key(), money.Refused, "prove "+q.Order.String(), money.ErrForgotten)
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"maps"
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/onion"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -32,7 +32,7 @@ const (
 type part struct {
 	c      *chanState
 	id     uint64
-	amount coinop.Amount
+	amount money.Amount
 	expiry uint32
 	shared [32]byte
 }
@@ -41,8 +41,8 @@ type part struct {
 type set struct {
 	hash  [32]byte
 	t     ticket
-	total coinop.Amount
-	have  coinop.Amount
+	total money.Amount
+	have  money.Amount
 	parts []part
 	until step.Time
 	held  bool
@@ -159,7 +159,7 @@ func (n *Node) receive(c *chanState, h *channel.HTLC, in *incoming, p onion.Payl
 }
 
 // orderOf is the order of a keysend payment: what its payer says, or its hash.
-func orderOf(p onion.Payload, hash [32]byte) (id coinop.OrderID) {
+func orderOf(p onion.Payload, hash [32]byte) (id money.OrderID) {
 	copy(id[:], hash[:])
 	for _, r := range p.Records {
 		if r.Type == orderRecord && len(r.Value) == len(id) {
@@ -237,7 +237,7 @@ const holdMargin = 12
 // A Bill asks for an invoice. Its outcome has the ID BillID and the order, and is
 // the text.
 type Bill struct {
-	coinop.Bill
+	money.Bill
 	Expiry step.Time // how long it can be paid; 0: an hour
 	// Hold keeps the payment until Settle or Cancel. With Hash the preimage is
 	// somebody else's, and Settle must bring it.
@@ -251,9 +251,9 @@ const BillID = "bill/"
 // A Held says that a payment has arrived and waits for Settle or Cancel, at most
 // until a block height.
 type Held struct {
-	Order  coinop.OrderID
+	Order  money.OrderID
 	Hash   [32]byte
-	Amount coinop.Amount
+	Amount money.Amount
 	Expiry uint32
 }
 
@@ -271,8 +271,8 @@ type (
 // recognise it, so it is kept.
 type hold struct {
 	Hash, Secret [32]byte
-	Order        coinop.OrderID
-	Amount       coinop.Amount
+	Order        money.OrderID
+	Amount       money.Amount
 	Until        step.Time
 }
 
@@ -298,8 +298,8 @@ func readHold(value []byte) (*hold, error) {
 // bill makes an invoice. It keeps nothing, unless the hash is somebody else's.
 func (n *Node) bill(b Bill) {
 	id := BillID + b.ID.Key()
-	if b.Amount > coinop.MaxAmount {
-		n.failed(id, coinop.Invalid, "bill "+b.ID.String(), fmt.Errorf("the amount is %v", b.Amount))
+	if b.Amount > money.MaxAmount {
+		n.failed(id, money.Invalid, "bill "+b.ID.String(), fmt.Errorf("the amount is %v", b.Amount))
 		return
 	}
 	if b.Expiry == 0 {
@@ -316,7 +316,7 @@ func (n *Node) bill(b Bill) {
 	}
 	if b.Hash != nil {
 		if len(n.holds) >= MaxHolds {
-			n.failed(id, coinop.Refused, "bill "+b.ID.String(), fmt.Errorf("%d held invoices are open, which is the limit", MaxHolds))
+			n.failed(id, money.Refused, "bill "+b.ID.String(), fmt.Errorf("%d held invoices are open, which is the limit", MaxHolds))
 			return
 		}
 		h := &hold{Hash: *b.Hash, Secret: n.secret(t, *b.Hash), Order: b.ID, Amount: b.Amount, Until: n.at + b.Expiry}
@@ -328,7 +328,7 @@ func (n *Node) bill(b Bill) {
 	}
 	text, err := i.Sign(n.key)
 	if err != nil {
-		n.failed(id, coinop.Invalid, "bill "+b.ID.String(), err)
+		n.failed(id, money.Invalid, "bill "+b.ID.String(), err)
 		return
 	}
 	n.done(id, text)

@@ -4,18 +4,18 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/graph"
 	"coinop.dev/core/lightning/onion"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
 // leastPart bounds from below what a payment is split into, on average: an HTLC
 // costs more than a few satoshi are worth.
-const leastPart = 10 * coinop.Sat
+const leastPart = 10 * money.Sat
 
 // route has a payment sent in this step.
 func (n *Node) route(p *payment) {
@@ -110,12 +110,12 @@ func (n *Node) paths(p *payment, r graph.Request) ([]graph.Path, error) {
 
 // direct is a channel with the payee itself that can carry an amount, the one
 // with the most room.
-func (n *Node) direct(payee keys.Public, amount coinop.Amount) (best *chanState) {
+func (n *Node) direct(payee keys.Public, amount money.Amount) (best *chanState) {
 	p := n.peers[payee.PeerName()]
 	if p == nil {
 		return nil
 	}
-	most := coinop.Amount(0)
+	most := money.Amount(0)
 	for _, c := range n.with(p) {
 		if !c.Usable() || amount < c.Theirs.MinHTLC {
 			continue
@@ -163,7 +163,7 @@ func (n *Node) edges(p *payment) (edges []graph.Edge) {
 			}
 			edges = append(edges, graph.Edge{
 				SCID: wire.SCID(h.SCID), From: h.Node, To: to,
-				Policy: graph.Policy{FeeBase: coinop.Amount(h.FeeBase), FeePPM: h.FeePPM, CLTVDelta: h.CLTVDelta},
+				Policy: graph.Policy{FeeBase: money.Amount(h.FeeBase), FeePPM: h.FeePPM, CLTVDelta: h.CLTVDelta},
 			})
 		}
 	}
@@ -205,7 +205,7 @@ func (n *Node) resume() {
 }
 
 // part is one HTLC along a path.
-func (n *Node) part(p *payment, first *chanState, path []graph.Hop, amount coinop.Amount) *send {
+func (n *Node) part(p *payment, first *chanState, path []graph.Hop, amount money.Amount) *send {
 	last := onion.Payload{Amount: amount, Expiry: uint32(n.tip) + p.delta, Metadata: p.meta}
 	if p.keysend != nil {
 		last.Keysend = p.keysend
@@ -289,4 +289,4 @@ func (n *Node) returned(p *payment, first *chanState, o outgoing, err error) {
 }
 
 // arrives is what the part brings to the payee.
-func (o *outgoing) arrives() coinop.Amount { return o.path[len(o.path)-1].Amount }
+func (o *outgoing) arrives() money.Amount { return o.path[len(o.path)-1].Amount }

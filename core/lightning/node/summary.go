@@ -4,36 +4,36 @@ import (
 	"fmt"
 	"strings"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/channel"
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 // A ChannelSummary is one channel for people.
 type ChannelSummary struct {
-	ID         ln.ChannelID  `json:"-"`
-	Channel    string        `json:"channel"`
-	SCID       string        `json:"short_channel_id,omitempty"`
-	Peer       keys.Public   `json:"peer"`
-	Funding    string        `json:"funding"`
-	State      string        `json:"state"`
-	Usable     bool          `json:"usable"`
-	Type       string        `json:"type"`
-	Opener     bool          `json:"opener"`
-	Public     bool          `json:"public"`
-	Capacity   int64         `json:"capacity_sat"`
-	Local      coinop.Amount `json:"local_msat"`
-	Remote     coinop.Amount `json:"remote_msat"`
-	Spendable  coinop.Amount `json:"spendable_msat"`
-	Receivable coinop.Amount `json:"receivable_msat"`
-	HTLCs      int           `json:"htlcs"`
-	Dust       coinop.Amount `json:"dust_in_flight_msat"`
-	Commitment uint64        `json:"commitment"`
-	Depth      int32         `json:"depth"`
-	SpendDepth int32         `json:"spend_depth,omitempty"`
-	Failure    string        `json:"failure,omitempty"`
+	ID         ln.ChannelID `json:"-"`
+	Channel    string       `json:"channel"`
+	SCID       string       `json:"short_channel_id,omitempty"`
+	Peer       keys.Public  `json:"peer"`
+	Funding    string       `json:"funding"`
+	State      string       `json:"state"`
+	Usable     bool         `json:"usable"`
+	Type       string       `json:"type"`
+	Opener     bool         `json:"opener"`
+	Public     bool         `json:"public"`
+	Capacity   int64        `json:"capacity_sat"`
+	Local      money.Amount `json:"local_msat"`
+	Remote     money.Amount `json:"remote_msat"`
+	Spendable  money.Amount `json:"spendable_msat"`
+	Receivable money.Amount `json:"receivable_msat"`
+	HTLCs      int          `json:"htlcs"`
+	Dust       money.Amount `json:"dust_in_flight_msat"`
+	Commitment uint64       `json:"commitment"`
+	Depth      int32        `json:"depth"`
+	SpendDepth int32        `json:"spend_depth,omitempty"`
+	Failure    string       `json:"failure,omitempty"`
 	// Unguarded is how many revoked commitments the watchtower has not got yet, for
 	// whoever knows its client to fill in.
 	Unguarded int `json:"unguarded,omitempty"`
@@ -45,16 +45,16 @@ type Summary struct {
 	Tip      int32            `json:"tip"`
 	Channels []ChannelSummary `json:"channels"`
 	// Value at risk: what is in flight and too small for the chain to enforce.
-	Dust    coinop.Amount `json:"dust_in_flight_msat"`
-	MaxDust coinop.Amount `json:"max_dust_in_flight_msat"` // of one channel
-	Paying  int           `json:"paying"`
-	Graph   int           `json:"graph_channels"`
-	CanSend coinop.Amount `json:"can_send_msat"`
-	CanTake coinop.Amount `json:"can_receive_msat"`
+	Dust    money.Amount `json:"dust_in_flight_msat"`
+	MaxDust money.Amount `json:"max_dust_in_flight_msat"` // of one channel
+	Paying  int          `json:"paying"`
+	Graph   int          `json:"graph_channels"`
+	CanSend money.Amount `json:"can_send_msat"`
+	CanTake money.Amount `json:"can_receive_msat"`
 	// One channel more, as large as the largest one or as those that are opened
 	// automatically, lets its opener send so much.
-	OneMore  coinop.Amount `json:"one_more_channel_msat"`
-	Sentence string        `json:"liquidity"`
+	OneMore  money.Amount `json:"one_more_channel_msat"`
+	Sentence string       `json:"liquidity"`
 }
 
 // newChannel is the capacity, in satoshi, of the next channel where there is none
@@ -95,20 +95,20 @@ func (n *Node) Summary() Summary {
 }
 
 // oneMore is what a channel of a capacity lets its opener send.
-func (n *Node) oneMore(capacity int64) coinop.Amount {
+func (n *Node) oneMore(capacity int64) money.Amount {
 	if capacity == 0 {
 		capacity = newChannel
 	}
 	c := commit.Channel{Type: commit.Anchors, Capacity: capacity}
 	kept := capacity/100 + c.Fee(commit.Remote, 2*n.FeeRate, 1) + 2*commit.AnchorValue
-	return coinop.Amount(max(capacity-kept, 0)) * coinop.Sat
+	return money.Amount(max(capacity-kept, 0)) * money.Sat
 }
 
 // liquidity is what can be sent and received: now, when peers are connected, and
 // when channels are deep enough.
 type liquidity struct{ now, away, pending ways }
 
-type ways struct{ send, take coinop.Amount }
+type ways struct{ send, take money.Amount }
 
 func (l *liquidity) add(c *channel.Channel, v channel.Value) {
 	w := &l.away
@@ -125,7 +125,7 @@ func (l *liquidity) add(c *channel.Channel, v channel.Value) {
 }
 
 // sentence is the liquidity in words.
-func (l *liquidity) sentence(oneMore coinop.Amount) string {
+func (l *liquidity) sentence(oneMore money.Amount) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "can send %v and receive %v now", sats(l.now.send), sats(l.now.take))
 	if l.away != (ways{}) {
@@ -139,7 +139,7 @@ func (l *liquidity) sentence(oneMore coinop.Amount) string {
 }
 
 // sats is an amount in whole satoshi for people.
-func sats(a coinop.Amount) string {
+func sats(a money.Amount) string {
 	digits := fmt.Sprint(a.Sats())
 	for i := len(digits) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"slices"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
@@ -61,7 +61,7 @@ type Terms struct {
 
 // Decline answers Ask for an order that cannot be paid.
 type Decline struct {
-	Order coinop.OrderID
+	Order money.OrderID
 	Why   string
 }
 
@@ -175,9 +175,9 @@ func termsID(node keys.Public) (id [16]byte) {
 }
 
 // Bound is an order tied to a payment hash, as an entry that can be stamped.
-func Bound(order coinop.OrderID, amount coinop.Amount, hash [32]byte) receipt.Entry {
+func Bound(order money.OrderID, amount money.Amount, hash [32]byte) receipt.Entry {
 	d := keys.Digest("coinop/lightning/order", order[:], hash[:])
-	return receipt.Entry{Order: coinop.OrderID(d[:16]), Amount: amount}
+	return receipt.Entry{Order: money.OrderID(d[:16]), Amount: amount}
 }
 
 // batch rebuilds what a payee has stamped.
@@ -208,8 +208,8 @@ func (m *Terms) check(node keys.Public, vouched *receipt.Payee) (*receipt.Batch,
 // A ticket is what a payment secret of ours carries: all that an invoice says,
 // so that none has to be kept until it is paid.
 type ticket struct {
-	order   coinop.OrderID
-	amount  coinop.Amount
+	order   money.OrderID
+	amount  money.Amount
 	expires uint32 // Unix seconds; 0: never
 	kind    uint32
 }
@@ -258,7 +258,7 @@ func (n *Node) ticketOf(hash, secret [32]byte) (t ticket) {
 		secret[i] ^= pad[i]
 	}
 	copy(t.order[:], secret[:16])
-	t.amount = coinop.Amount(binary.BigEndian.Uint64(secret[16:]))
+	t.amount = money.Amount(binary.BigEndian.Uint64(secret[16:]))
 	t.expires = binary.BigEndian.Uint32(secret[24:])
 	t.kind = binary.BigEndian.Uint32(secret[28:])
 	return t
@@ -270,7 +270,7 @@ func (n *Node) asked(from string, m Ask) {
 		return
 	}
 	t := Terms{Payee: n.vouch, FinalCLTV: n.FinalCLTV, Hints: n.hints()}
-	sum := coinop.Amount(0)
+	sum := money.Amount(0)
 	for _, e := range m.Orders {
 		total, ok := sum.Add(e.Amount)
 		if e.Amount == 0 || !ok {
@@ -389,7 +389,7 @@ func (n *Node) given(from string, m Terms) {
 	if err != nil {
 		return // somebody answers who is not the payee, or it makes no sense
 	}
-	offers := make(map[coinop.OrderID]int, len(m.Offers))
+	offers := make(map[money.OrderID]int, len(m.Offers))
 	for i := range m.Offers {
 		offers[m.Offers[i].Order] = i
 	}

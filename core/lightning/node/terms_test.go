@@ -4,21 +4,21 @@ import (
 	"bytes"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/invoice"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/core/receipt"
 )
 
 var messages = []node.Message{
-	node.Ask{Orders: []receipt.Entry{{Order: coinop.OrderID{1}, Amount: 5}, {Order: coinop.OrderID{2}, Amount: 70_000}}},
+	node.Ask{Orders: []receipt.Entry{{Order: money.OrderID{1}, Amount: 5}, {Order: money.OrderID{2}, Amount: 70_000}}},
 	node.Terms{
 		Payee: receipt.Payee{Node: keys.Public{2, 3}}, Stamped: receipt.Stamped{From: 0, To: 1, Total: 5}, FinalCLTV: 18,
 		Hints:  [][]invoice.Hint{{{Node: keys.Public{2}, SCID: 7, FeeBase: 1, FeePPM: 2, CLTVDelta: 3}}},
-		Offers: []node.Offer{{Entry: receipt.Entry{Order: coinop.OrderID{1}, Amount: 5}, Hash: [32]byte{1}, Secret: [32]byte{2}}},
+		Offers: []node.Offer{{Entry: receipt.Entry{Order: money.OrderID{1}, Amount: 5}, Hash: [32]byte{1}, Secret: [32]byte{2}}},
 	},
-	node.Decline{Order: coinop.OrderID{9}, Why: "no"},
+	node.Decline{Order: money.OrderID{9}, Why: "no"},
 }
 
 func TestMessages(t *testing.T) {
@@ -54,8 +54,8 @@ func TestForgedProofs(t *testing.T) {
 	car, charger := w.machines[0], w.machines[1]
 	w.connect(car, charger)
 	w.open(car, charger, node.Open{Capacity: 100_000})
-	id := coinop.OrderID{3}
-	car.step(coinop.Order{ID: id, To: "lightning://" + charger.key.Public().String() + "@host:1", Amount: 9_000})
+	id := money.OrderID{3}
+	car.step(money.Order{ID: id, To: "lightning://" + charger.key.Public().String() + "@host:1", Amount: 9_000})
 	w.settle()
 	p := car.last(id.Key()).Value.(node.Paid)
 	payee := charger.key.Public()

@@ -10,7 +10,6 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/watch"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/backup"
@@ -19,6 +18,7 @@ import (
 	"coinop.dev/core/lightning/tower"
 	ln "coinop.dev/core/lightning/wire"
 	"coinop.dev/core/message"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -253,9 +253,9 @@ func (w *world) open(from, to *machine, o node.Open) node.Opened {
 	return opened
 }
 
-func (m *machine) bill(amount coinop.Amount, n byte) string {
-	id := coinop.OrderID{n}
-	m.step(node.Bill{Bill: coinop.Bill{ID: id, Amount: amount, For: "test"}})
+func (m *machine) bill(amount money.Amount, n byte) string {
+	id := money.OrderID{n}
+	m.step(node.Bill{Bill: money.Bill{ID: id, Amount: amount, For: "test"}})
 	return "lightning:" + m.last(node.BillID+id.Key()).Value.(string)
 }
 
@@ -289,9 +289,9 @@ func TestPayments(t *testing.T) {
 	w.open(car, router, node.Open{Capacity: 1_000_000, Push: 100_000_000, Public: true})
 	w.open(router, charger, node.Open{Capacity: 1_000_000, Push: 100_000_000, Public: true})
 
-	pay := func(from *machine, n byte, to string, amount coinop.Amount) *step.Outcome {
-		id := coinop.OrderID{n}
-		from.step(coinop.Order{ID: id, To: to, Amount: amount})
+	pay := func(from *machine, n byte, to string, amount money.Amount) *step.Outcome {
+		id := money.OrderID{n}
+		from.step(money.Order{ID: id, To: to, Amount: amount})
 		w.settle()
 		d := from.last(id.Key())
 		if d == nil || d.Err != nil {
@@ -314,7 +314,7 @@ func TestPayments(t *testing.T) {
 		t.Error(err)
 	}
 	pay(car, 4, to+"?keysend=1", 3_000)
-	if e := charger.last(node.EarnedID + coinop.OrderID{4}.Key()); e == nil || e.Value.(node.Earned).Entry().Amount != 3_000 {
+	if e := charger.last(node.EarnedID + money.OrderID{4}.Key()); e == nil || e.Value.(node.Earned).Entry().Amount != 3_000 {
 		t.Errorf("keysend: %+v", e)
 	}
 	// The same order again pays nothing, also after a restart.
@@ -332,9 +332,9 @@ func TestPayments(t *testing.T) {
 	w.open(car, router, node.Open{Capacity: 500_000, Public: true})
 	pay(car, 6, charger.bill(800_000_000, 6), 800_000_000)
 	// A payment that cannot be.
-	car.step(coinop.Order{ID: coinop.OrderID{7}, To: charger.bill(900_000_000, 7), Amount: 900_000_000})
+	car.step(money.Order{ID: money.OrderID{7}, To: charger.bill(900_000_000, 7), Amount: 900_000_000})
 	w.settle()
-	if d := car.last(coinop.OrderID{7}.Key()); d == nil || coinop.KindOf(d.Err) != coinop.Unpaid {
+	if d := car.last(money.OrderID{7}.Key()); d == nil || money.KindOf(d.Err) != money.Unpaid {
 		t.Errorf("too much: %+v", d)
 	}
 	for _, m := range w.machines {

@@ -10,9 +10,9 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"golang.org/x/crypto/chacha20poly1305"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // A Path is a route that does not say through whom it goes, but for the first
@@ -148,8 +148,8 @@ type Relay struct {
 
 // Bounds keep a path from being probed later or with dust.
 type Bounds struct {
-	MaxExpiry uint32        // max_cltv_expiry, block height
-	Least     coinop.Amount // htlc_minimum_msat
+	MaxExpiry uint32       // max_cltv_expiry, block height
+	Least     money.Amount // htlc_minimum_msat
 }
 
 // TLV types of encrypted_data_tlv.
@@ -239,7 +239,7 @@ func (d *HopData) read(typ uint64, value []byte) (understood bool, err error) {
 // Check says whether an HTLC may use the path: amount and expiry, a block
 // height, are those of the incoming HTLC. The answer to every error is
 // invalid_onion_blinding.
-func (d HopData) Check(final bool, amount coinop.Amount, expiry uint32) error {
+func (d HopData) Check(final bool, amount money.Amount, expiry uint32) error {
 	if l := d.Bounds; l != nil && (expiry > l.MaxExpiry || amount < l.Least) {
 		return fmt.Errorf("blinded path takes at least %s until height %d; the HTLC has %s until %d", l.Least, l.MaxExpiry, amount, expiry)
 	}
@@ -262,8 +262,8 @@ func (d HopData) Check(final bool, amount coinop.Amount, expiry uint32) error {
 // Forward is what the next HTLC is to have, from what the incoming one has: all
 // but the fee, rounded up, and an earlier expiry. It is false if the incoming
 // HTLC cannot pay for that.
-func (r Relay) Forward(amount coinop.Amount, expiry uint32) (coinop.Amount, uint32, bool) {
-	if amount < coinop.Amount(r.Base) || amount > coinop.MaxAmount || expiry < uint32(r.Delta) {
+func (r Relay) Forward(amount money.Amount, expiry uint32) (money.Amount, uint32, bool) {
+	if amount < money.Amount(r.Base) || amount > money.MaxAmount || expiry < uint32(r.Delta) {
 		return 0, 0, false
 	}
 	const million = 1_000_000
@@ -271,5 +271,5 @@ func (r Relay) Forward(amount coinop.Amount, expiry uint32) (coinop.Amount, uint
 	hi, lo := bits.Mul64(uint64(amount)-uint64(r.Base), million)
 	lo, carry := bits.Add64(lo, whole-1, 0)
 	next, _ := bits.Div64(hi+carry, lo, whole) // fits: hi is below MaxAmount*million>>64
-	return coinop.Amount(next), expiry - uint32(r.Delta), next > 0 && next <= math.MaxInt64
+	return money.Amount(next), expiry - uint32(r.Delta), next > 0 && next <= math.MaxInt64
 }

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"testing/quick"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/onion"
+	"coinop.dev/core/money"
 )
 
 func TestOfficialBlindedPath(t *testing.T) {
@@ -105,7 +105,7 @@ func TestPaymentOverBlindedPath(t *testing.T) {
 	}
 	p, _ := build(t, hops)
 
-	node, amount, expiry := nth(t, first), coinop.Amount(60_000), uint32(800_200)
+	node, amount, expiry := nth(t, first), money.Amount(60_000), uint32(800_200)
 	var pathKey keys.Public
 	for i := first; ; i++ {
 		peeled, err := onion.Peel(node, hash, p)
@@ -192,11 +192,11 @@ func TestBlindedPathRefusals(t *testing.T) {
 // fee the incoming amount covers.
 func TestRelayForwards(t *testing.T) {
 	err := quick.Check(func(amount uint64, rate, base uint32, small bool) bool {
-		amount %= uint64(coinop.MaxAmount) + 1
+		amount %= uint64(money.MaxAmount) + 1
 		if small {
 			amount %= 1_000_000_000
 		}
-		got, expiry, ok := onion.Relay{Delta: 10, Rate: rate, Base: base}.Forward(coinop.Amount(amount), 100)
+		got, expiry, ok := onion.Relay{Delta: 10, Rate: rate, Base: base}.Forward(money.Amount(amount), 100)
 		if amount < uint64(base) {
 			return !ok
 		}

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 )
 
 // A Failure is what a hop tells the origin. Data is what the code calls for,
@@ -27,12 +27,12 @@ func TemporaryChannelFailure(update []byte) Failure {
 }
 
 // AmountBelowMinimum repeats the outgoing amount.
-func AmountBelowMinimum(htlc coinop.Amount, update []byte) Failure {
+func AmountBelowMinimum(htlc money.Amount, update []byte) Failure {
 	return Failure{CodeAmountBelowMinimum, appendUpdate(appendAmount(htlc), update)}
 }
 
 // FeeInsufficient repeats the incoming amount.
-func FeeInsufficient(htlc coinop.Amount, update []byte) Failure {
+func FeeInsufficient(htlc money.Amount, update []byte) Failure {
 	return Failure{CodeFeeInsufficient, appendUpdate(appendAmount(htlc), update)}
 }
 
@@ -53,7 +53,7 @@ func ChannelDisabled(update []byte) Failure {
 
 // UnknownPaymentDetails is the final node's answer to whatever it does not
 // expect, with the incoming amount and its block height.
-func UnknownPaymentDetails(htlc coinop.Amount, height uint32) Failure {
+func UnknownPaymentDetails(htlc money.Amount, height uint32) Failure {
 	return Failure{CodeUnknownPaymentDetails, binary.BigEndian.AppendUint32(appendAmount(htlc), height)}
 }
 
@@ -63,7 +63,7 @@ func FinalIncorrectCLTVExpiry(expiry uint32) Failure {
 }
 
 // FinalIncorrectHTLCAmount repeats the incoming amount.
-func FinalIncorrectHTLCAmount(htlc coinop.Amount) Failure {
+func FinalIncorrectHTLCAmount(htlc money.Amount) Failure {
 	return Failure{CodeFinalIncorrectHTLCAmount, appendAmount(htlc)}
 }
 
@@ -72,7 +72,7 @@ func InvalidOnionPayload(typ uint64, offset uint16) Failure {
 	return Failure{CodeInvalidOnionPayload, binary.BigEndian.AppendUint16(codec.AppendBigSize(nil, typ), offset)}
 }
 
-func appendAmount(a coinop.Amount) []byte { return binary.BigEndian.AppendUint64(nil, uint64(a)) }
+func appendAmount(a money.Amount) []byte { return binary.BigEndian.AppendUint64(nil, uint64(a)) }
 
 func appendUpdate(b, update []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(update))), update...)
@@ -80,7 +80,7 @@ func appendUpdate(b, update []byte) []byte {
 
 // Details is what the data of a failure says; the rest stays zero.
 type Details struct {
-	Amount coinop.Amount
+	Amount money.Amount
 	Expiry uint32   // block height
 	Height uint32   // of the final node
 	Flags  uint16   // disabled_flags
@@ -118,15 +118,15 @@ func (f Failure) Details() (d Details, err error) {
 	return d, nil
 }
 
-func readAmount(r *codec.Reader) coinop.Amount {
-	v := coinop.Amount(r.U64())
-	if v > coinop.MaxAmount {
+func readAmount(r *codec.Reader) money.Amount {
+	v := money.Amount(r.U64())
+	if v > money.MaxAmount {
 		r.Fail(errAmount)
 	}
 	return v
 }
 
-var errAmount = fmt.Errorf("amount is over the limit of %s", coinop.MaxAmount)
+var errAmount = fmt.Errorf("amount is over the limit of %s", money.MaxAmount)
 
 // Sizes of a failure on its way back, in bytes.
 const (

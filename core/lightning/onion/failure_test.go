@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/onion"
+	"coinop.dev/core/money"
 )
 
 func TestOfficialFailure(t *testing.T) {
@@ -143,7 +143,7 @@ func TestDetailsComeBack(t *testing.T) {
 			}
 		}
 	}
-	if _, err := onion.FeeInsufficient(coinop.MaxAmount+1, nil).Details(); err == nil {
+	if _, err := onion.FeeInsufficient(money.MaxAmount+1, nil).Details(); err == nil {
 		t.Error("more bitcoin than there are")
 	}
 }

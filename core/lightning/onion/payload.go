@@ -7,9 +7,9 @@ import (
 	"math"
 	"math/bits"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // TLV types of a payload (BOLT 4, "payload format").
@@ -37,12 +37,12 @@ const MaxRecords = 64
 // A Payload is what an onion says to one hop. Zero means absent, except for
 // Amount and Expiry outside a blinded path, which every payload has there.
 type Payload struct {
-	Amount coinop.Amount // amt_to_forward: what the next channel, or the final node, is to get
-	Expiry uint32        // outgoing_cltv_value: block height at which that HTLC ends
-	Next   uint64        // short_channel_id to forward over; 0 at the final node
+	Amount money.Amount // amt_to_forward: what the next channel, or the final node, is to get
+	Expiry uint32       // outgoing_cltv_value: block height at which that HTLC ends
+	Next   uint64       // short_channel_id to forward over; 0 at the final node
 
-	Secret [32]byte      // payment_secret of the invoice; never zero if there is one
-	Total  coinop.Amount // of all parts: total_msat beside Secret, total_amount_msat beside Encrypted
+	Secret [32]byte     // payment_secret of the invoice; never zero if there is one
+	Total  money.Amount // of all parts: total_msat beside Secret, total_amount_msat beside Encrypted
 
 	Metadata []byte    // payment_metadata of the invoice
 	Keysend  *[32]byte // the preimage, in a payment without an invoice
@@ -230,9 +230,9 @@ func (p *Payload) keep(typ uint64, value []byte) error {
 	return nil
 }
 
-func readTU64(r *codec.Reader) coinop.Amount {
-	v := coinop.Amount(r.TU64())
-	if v > coinop.MaxAmount {
+func readTU64(r *codec.Reader) money.Amount {
+	v := money.Amount(r.TU64())
+	if v > money.MaxAmount {
 		r.Fail(errAmount)
 	}
 	return v

@@ -10,9 +10,9 @@ import (
 
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/lightning/commit"
 	"coinop.dev/core/lightning/tower"
+	"coinop.dev/core/money"
 )
 
 var types = []commit.Type{commit.StaticRemoteKey, commit.Anchors}
@@ -177,7 +177,7 @@ func TestNoJustice(t *testing.T) {
 	if _, err := tower.NewJustice(terms, &l.channel, k, l.victim, l.cheater.PerCommitment(3), []byte{1}); err == nil {
 		t.Error("any payout script is taken")
 	}
-	s.Local, s.Remote = capacity*coinop.Sat, 0 // the cheater had nothing
+	s.Local, s.Remote = capacity*money.Sat, 0 // the cheater had nothing
 	l.channel.Opener = commit.Local
 	if _, err := tower.NewJustice(terms, &l.channel, l.build(s), l.victim, l.cheater.PerCommitment(3), payout); !errors.Is(err, tower.ErrNothing) {
 		t.Errorf("got %v", err)

@@ -7,9 +7,9 @@ import (
 
 	"github.com/btcsuite/btcd/txscript/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/codec"
+	"coinop.dev/core/money"
 )
 
 // dust is the largest of the dust limits of the scripts that penalties pay to,
@@ -83,7 +83,7 @@ func (t Terms) Check() error {
 		return errors.New("reward script is no P2WPKH, P2WSH or P2TR")
 	case len(r.Script) == 0 && (r.Base != 0 || r.PPM != 0):
 		return errors.New("reward has no script to be paid to")
-	case r.Base < 0 || r.Base > coinop.MaxAmount.Sats() || r.PPM > millionths:
+	case r.Base < 0 || r.Base > money.MaxAmount.Sats() || r.PPM > millionths:
 		return fmt.Errorf("reward of %d sat and %d ppm is more than there is", r.Base, r.PPM)
 	case t.Blobs == 0 || t.Blobs > MaxBlobs:
 		return fmt.Errorf("session of %d blobs; it must be 1 to %d", t.Blobs, MaxBlobs)

@@ -12,11 +12,11 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/commit"
 	"coinop.dev/core/lightning/tower"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 )
 
@@ -103,10 +103,10 @@ func openNamed(t testing.TB, typ commit.Type, name string) *life {
 // state is commitment n: the cheater has more the smaller n is. It carries
 // HTLCs in both directions.
 func (l *life) state(n uint64, htlcs int) commit.State {
-	s := commit.State{Number: n, FeeRate: 1000, Local: coinop.Amount(200_000+n) * coinop.Sat}
-	s.Remote = capacity*coinop.Sat - s.Local
+	s := commit.State{Number: n, FeeRate: 1000, Local: money.Amount(200_000+n) * money.Sat}
+	s.Remote = capacity*money.Sat - s.Local
 	for i := range htlcs {
-		amount := coinop.Amount(2000+i) * coinop.Sat
+		amount := money.Amount(2000+i) * money.Sat
 		s.HTLCs = append(s.HTLCs, commit.HTLC{
 			Ours: i%2 == 0, Amount: amount, Hash: sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i))), Expiry: 500_000 + uint32(i),
 		})

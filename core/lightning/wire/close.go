@@ -1,9 +1,9 @@
 package wire
 
 import (
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // Shutdown starts a cooperative close and says where to pay (BOLT 2).
@@ -61,7 +61,7 @@ func (m *ClosingSigned) read(r *codec.Reader) Message {
 		}
 		m.FeeRange = &FeeRange{
 			MinFeeSatoshis: takeSat(value, "min_fee_satoshis"),
-			MaxFeeSatoshis: int64(min(value.U64(), uint64(coinop.MaxAmount.Sats()))),
+			MaxFeeSatoshis: int64(min(value.U64(), uint64(money.MaxAmount.Sats()))),
 		}
 		return true
 	})

@@ -6,9 +6,9 @@ import (
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // The signatures of gossip cover all that follows them, also what this version
@@ -160,7 +160,7 @@ const (
 )
 
 // ChannelUpdate is what one end charges to forward through a channel (BOLT 7).
-// The amounts may be more than coinop.MaxAmount.
+// The amounts may be more than money.MaxAmount.
 type ChannelUpdate struct {
 	Signature                 keys.Signature
 	ChainHash                 chainhash.Hash
@@ -169,10 +169,10 @@ type ChannelUpdate struct {
 	MessageFlags              uint8
 	ChannelFlags              uint8
 	CLTVExpiryDelta           uint16 // blocks
-	HTLCMinimumMsat           coinop.Amount
+	HTLCMinimumMsat           money.Amount
 	FeeBaseMsat               uint32
 	FeeProportionalMillionths uint32
-	HTLCMaximumMsat           coinop.Amount
+	HTLCMaximumMsat           money.Amount
 	Extra                     []byte // signed, not understood
 }
 
@@ -202,10 +202,10 @@ func (m *ChannelUpdate) read(r *codec.Reader) Message {
 	m.Timestamp = r.U32()
 	m.MessageFlags, m.ChannelFlags = r.U8(), r.U8()
 	m.CLTVExpiryDelta = r.U16()
-	m.HTLCMinimumMsat = coinop.Amount(r.U64())
+	m.HTLCMinimumMsat = money.Amount(r.U64())
 	m.FeeBaseMsat = r.U32()
 	m.FeeProportionalMillionths = r.U32()
-	m.HTLCMaximumMsat = coinop.Amount(r.U64())
+	m.HTLCMaximumMsat = money.Amount(r.U64())
 	m.Extra = takeExtra(r)
 	return m
 }

@@ -3,25 +3,25 @@ package wire
 import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // AnnounceChannel is the bit of ChannelFlags that asks for a public channel.
 const AnnounceChannel = 1
 
 // OpenChannel proposes a channel (BOLT 2). The limits in msat may be more than
-// coinop.MaxAmount, which says that there is none.
+// money.MaxAmount, which says that there is none.
 type OpenChannel struct {
 	ChainHash                chainhash.Hash
 	TemporaryChannelID       ChannelID
 	FundingSatoshis          int64
-	PushMsat                 coinop.Amount
+	PushMsat                 money.Amount
 	DustLimitSatoshis        int64
-	MaxHTLCValueInFlightMsat coinop.Amount
+	MaxHTLCValueInFlightMsat money.Amount
 	ChannelReserveSatoshis   int64
-	HTLCMinimumMsat          coinop.Amount
+	HTLCMinimumMsat          money.Amount
 	FeeratePerKW             uint32 // sat per 1,000 weight
 	ToSelfDelay              uint16 // blocks
 	MaxAcceptedHTLCs         uint16
@@ -93,9 +93,9 @@ func (m *OpenChannel) read(r *codec.Reader) Message {
 	m.FundingSatoshis = takeSat(r, "funding_satoshis")
 	m.PushMsat = takeMsat(r, "push_msat")
 	m.DustLimitSatoshis = takeSat(r, "dust_limit_satoshis")
-	m.MaxHTLCValueInFlightMsat = coinop.Amount(r.U64())
+	m.MaxHTLCValueInFlightMsat = money.Amount(r.U64())
 	m.ChannelReserveSatoshis = takeSat(r, "channel_reserve_satoshis")
-	m.HTLCMinimumMsat = coinop.Amount(r.U64())
+	m.HTLCMinimumMsat = money.Amount(r.U64())
 	m.FeeratePerKW = r.U32()
 	m.ToSelfDelay = r.U16()
 	m.MaxAcceptedHTLCs = r.U16()
@@ -114,9 +114,9 @@ func (m *OpenChannel) read(r *codec.Reader) Message {
 type AcceptChannel struct {
 	TemporaryChannelID       ChannelID
 	DustLimitSatoshis        int64
-	MaxHTLCValueInFlightMsat coinop.Amount
+	MaxHTLCValueInFlightMsat money.Amount
 	ChannelReserveSatoshis   int64
-	HTLCMinimumMsat          coinop.Amount
+	HTLCMinimumMsat          money.Amount
 	MinimumDepth             uint32 // blocks
 	ToSelfDelay              uint16 // blocks
 	MaxAcceptedHTLCs         uint16
@@ -153,9 +153,9 @@ func (m *AcceptChannel) Append(b []byte) []byte {
 func (m *AcceptChannel) read(r *codec.Reader) Message {
 	m.TemporaryChannelID = takeHash(r)
 	m.DustLimitSatoshis = takeSat(r, "dust_limit_satoshis")
-	m.MaxHTLCValueInFlightMsat = coinop.Amount(r.U64())
+	m.MaxHTLCValueInFlightMsat = money.Amount(r.U64())
 	m.ChannelReserveSatoshis = takeSat(r, "channel_reserve_satoshis")
-	m.HTLCMinimumMsat = coinop.Amount(r.U64())
+	m.HTLCMinimumMsat = money.Amount(r.U64())
 	m.MinimumDepth = r.U32()
 	m.ToSelfDelay = r.U16()
 	m.MaxAcceptedHTLCs = r.U16()

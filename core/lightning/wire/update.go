@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // MaxHTLCs is how many HTLCs one side may offer: with as many of the other side,
@@ -24,7 +24,7 @@ const OnionSize = 1366
 type UpdateAddHTLC struct {
 	ChannelID          ChannelID
 	ID                 uint64
-	AmountMsat         coinop.Amount
+	AmountMsat         money.Amount
 	PaymentHash        [32]byte
 	CLTVExpiry         uint32 // block height
 	OnionRoutingPacket [OnionSize]byte

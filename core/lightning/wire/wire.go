@@ -14,9 +14,9 @@ import (
 	"fmt"
 	"math"
 
-	"coinop.dev"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/money"
 )
 
 // Core is the name of the core that takes Lightning messages.
@@ -235,7 +235,7 @@ func takeHash(r *codec.Reader) (h [32]byte) {
 // takeSat reads a u64 of satoshi; what names it in an error.
 func takeSat(r *codec.Reader, what string) int64 {
 	v := r.U64()
-	if limit := coinop.MaxAmount.Sats(); v > uint64(limit) {
+	if limit := money.MaxAmount.Sats(); v > uint64(limit) {
 		r.Fail(fmt.Errorf("%s is %d sat; the limit is %d", what, v, limit))
 		return 0
 	}
@@ -243,10 +243,10 @@ func takeSat(r *codec.Reader, what string) int64 {
 }
 
 // takeMsat reads a u64 of msat that moves from one side to the other.
-func takeMsat(r *codec.Reader, what string) coinop.Amount {
-	v := coinop.Amount(r.U64())
-	if v > coinop.MaxAmount {
-		r.Fail(fmt.Errorf("%s is %d msat; the limit is %d", what, uint64(v), uint64(coinop.MaxAmount)))
+func takeMsat(r *codec.Reader, what string) money.Amount {
+	v := money.Amount(r.U64())
+	if v > money.MaxAmount {
+		r.Fail(fmt.Errorf("%s is %d msat; the limit is %d", what, uint64(v), uint64(money.MaxAmount)))
 		return 0
 	}
 	return v

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/money"
 )
 
 func TestEveryMessageIsAsTheBOLTsSay(t *testing.T) {
@@ -195,7 +195,7 @@ func TestWhatAPeerSaysIsSafeToPrint(t *testing.T) {
 func TestAnyFee(t *testing.T) {
 	raw := unhex(t, "0027"+x("02", 32)+"00000000000000b7"+x("04", 64)+"01 10 0000000000000064 ffffffffffffffff")
 	m, err := wire.Decode(raw)
-	if err != nil || m.(*wire.ClosingSigned).FeeRange.MaxFeeSatoshis != coinop.MaxAmount.Sats() {
+	if err != nil || m.(*wire.ClosingSigned).FeeRange.MaxFeeSatoshis != money.MaxAmount.Sats() {
 		t.Errorf("got %+v, %v", m, err)
 	}
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/btcsuite/btcd/address/v2"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
-	"coinop.dev"
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
 	"coinop.dev/interop/peers"
@@ -38,7 +38,7 @@ type coinopNetwork struct {
 	chain *peers.Btcd
 	nodes []*child
 	bills []string
-	due   coinop.Amount // of each bill
+	due   money.Amount // of each bill
 }
 
 func startCoinop(ctx context.Context, s Setup) (_ Network, err error) {
@@ -104,7 +104,7 @@ func (n *coinopNetwork) open(ctx context.Context, from, to *child, sat int64) er
 
 func (n *coinopNetwork) Version() string { return "coinop" }
 
-func (n *coinopNetwork) Prepare(ctx context.Context, count int, amount coinop.Amount) error {
+func (n *coinopNetwork) Prepare(ctx context.Context, count int, amount money.Amount) error {
 	a, err := n.nodes[len(n.nodes)-1].ask(ctx, request{Do: "bill", N: count, Amount: amount})
 	n.bills, n.due = a.Bills, amount
 	return err
@@ -141,11 +141,11 @@ type (
 	request struct {
 		ID     int64
 		Do     string
-		Home   string        `json:",omitempty"`
-		Chain  string        `json:",omitempty"`
-		To     string        `json:",omitempty"`
-		N      int           `json:",omitempty"`
-		Amount coinop.Amount `json:",omitempty"`
+		Home   string       `json:",omitempty"`
+		Chain  string       `json:",omitempty"`
+		To     string       `json:",omitempty"`
+		N      int          `json:",omitempty"`
+		Amount money.Amount `json:",omitempty"`
 	}
 	answer struct {
 		ID      int64
@@ -309,16 +309,16 @@ func (s *server) do(ctx context.Context, r request) (a answer, err error) {
 	case "bill":
 		s.paid.Store(0)
 		for range r.N {
-			var id coinop.OrderID
+			var id money.OrderID
 			rand.Read(id[:])
-			v, err := s.m.Host.Ask(ctx, node.Name, node.BillID+id.Key(), node.Bill{Bill: coinop.Bill{ID: id, Amount: r.Amount, For: "versus"}})
+			v, err := s.m.Host.Ask(ctx, node.Name, node.BillID+id.Key(), node.Bill{Bill: money.Bill{ID: id, Amount: r.Amount, For: "versus"}})
 			if err != nil {
 				return a, err
 			}
 			a.Bills = append(a.Bills, "lightning:"+v.(string))
 		}
 	case "pay":
-		var o coinop.Order
+		var o money.Order
 		rand.Read(o.ID[:])
 		o.To, o.Amount = r.To, r.Amount
 		// As a purse would: the node has checked the preimage it answers with.

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 	"coinop.dev/rail/lndrail/lnrpc"
 )
@@ -68,7 +68,7 @@ func startLnd(ctx context.Context, s Setup) (_ Network, err error) {
 
 func (n *lndNetwork) Version() string { return n.version }
 
-func (n *lndNetwork) Prepare(ctx context.Context, count int, amount coinop.Amount) error {
+func (n *lndNetwork) Prepare(ctx context.Context, count int, amount money.Amount) error {
 	n.bills, n.hashes = nil, nil
 	for range count {
 		bill, hash, err := n.nodes[len(n.nodes)-1].Bill(ctx, int64(amount))

@@ -23,14 +23,14 @@ import (
 	"strings"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 type options struct {
 	who      []string
 	hops     []int
 	inFlight []int
-	amounts  []coinop.Amount
+	amounts  []money.Amount
 	payments int
 	syncs    bool
 	json     bool
@@ -111,7 +111,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	var faults [3]error
 	o.hops, faults[0] = list("--hops", *hops, number(1, 2))
 	o.inFlight, faults[1] = list("--in-flight", *inFlight, number(1, 10_000))
-	o.amounts, faults[2] = list("--amounts", *amounts, coinop.ParseAmount)
+	o.amounts, faults[2] = list("--amounts", *amounts, money.ParseAmount)
 	return o, errors.Join(faults[:]...)
 }
 

@@ -11,16 +11,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 	"coinop.dev/interop/peers"
 )
 
 // A Case is one load.
 type Case struct {
-	Hops     int           `json:"hops"`
-	InFlight int           `json:"in_flight"`
-	Amount   coinop.Amount `json:"amount_msat"`
-	Payments int           `json:"payments"`
+	Hops     int          `json:"hops"`
+	InFlight int          `json:"in_flight"`
+	Amount   money.Amount `json:"amount_msat"`
+	Payments int          `json:"payments"`
 }
 
 // A Result is what a load did. Figures per payment are sums over all nodes;

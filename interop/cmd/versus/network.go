@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 // A Setup is the network to measure: nodes in a row, with one channel between
@@ -26,7 +26,7 @@ type Network interface {
 	Version() string
 	// Prepare makes n invoices at the last node and forgets earlier ones. It is
 	// not measured.
-	Prepare(ctx context.Context, n int, amount coinop.Amount) error
+	Prepare(ctx context.Context, n int, amount money.Amount) error
 	// Pay pays the i-th invoice and returns when the payer has the proof. Many
 	// calls at once are the load.
 	Pay(ctx context.Context, i int) error

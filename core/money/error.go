@@ -1,10 +1,10 @@
-package coinop
+package money
 
 import "errors"
 
 // A Kind says what the caller may do next. Test for one with errors.Is:
 //
-//	if errors.Is(err, coinop.Unpaid) { /* another rail may try */ }
+//	if errors.Is(err, money.Unpaid) { /* another rail may try */ }
 type Kind uint8
 
 const (

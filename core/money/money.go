@@ -1,9 +1,9 @@
-// Package coinop holds the nouns of machine payments: amounts, orders, bills,
+// Package money holds the nouns of machine payments: amounts, orders, bills,
 // receipts, and the kinds of error that tell a caller what may be done next.
 //
 // Everything else in the module speaks in these words. The package imports
-// nothing of coinop, so a driver author needs to learn only this page.
-package coinop
+// nothing of coinop.dev, so a driver author needs to learn only this page.
+package money
 
 import (
 	"encoding/hex"

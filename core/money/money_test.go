@@ -1,4 +1,4 @@
-package coinop_test
+package money_test
 
 import (
 	"encoding/json"
@@ -8,15 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"coinop.dev"
+	"coinop.dev/core/money"
 )
 
 func TestParseAmount(t *testing.T) {
-	for text, want := range map[string]coinop.Amount{
+	for text, want := range map[string]money.Amount{
 		"12 sat": 12_000, "12sat": 12_000, "12 sats": 12_000, "1500 msat": 1500, "0.5 sat": 500, "0.001 sat": 1,
-		"1 btc": coinop.BTC, "0.00000000001 btc": 1, "21000000 BTC": coinop.MaxAmount, "0 msat": 0, " 7 SAT ": 7000,
+		"1 btc": money.BTC, "0.00000000001 btc": 1, "21000000 BTC": money.MaxAmount, "0 msat": 0, " 7 SAT ": 7000,
 	} {
-		if got, err := coinop.ParseAmount(text); err != nil || got != want {
+		if got, err := money.ParseAmount(text); err != nil || got != want {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
@@ -25,7 +25,7 @@ func TestParseAmount(t *testing.T) {
 		"0.5 msat": "decimals", "0.0001 sat": "decimals", "1.2.3 sat": "not a number", "21000001 btc": "there can be", "99999999999999999999 sat": "not a number",
 		"+1 sat": "not a number", "1 000 sat": "not a number", ". sat": "not a number",
 	} {
-		if got, err := coinop.ParseAmount(text); err == nil || !strings.Contains(err.Error(), why) {
+		if got, err := money.ParseAmount(text); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%q is %v, %v; want an error that says %q", text, got, err, why)
 		}
 	}
@@ -36,22 +36,22 @@ func FuzzParseAmount(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		a, err := coinop.ParseAmount(text)
+		a, err := money.ParseAmount(text)
 		if err != nil {
 			return
 		}
-		if again, err := coinop.ParseAmount(a.String()); err != nil || again != a {
+		if again, err := money.ParseAmount(a.String()); err != nil || again != a {
 			t.Errorf("%q is %v, which reads as %v, %v", text, a, again, err)
 		}
 	})
 }
 
 func TestSumsCannotOverflow(t *testing.T) {
-	max := coinop.MaxAmount
+	max := money.MaxAmount
 	if _, ok := max.Add(1); ok {
 		t.Error("more than all bitcoin")
 	}
-	if _, ok := coinop.Amount(1 << 63).Add(1 << 63); ok {
+	if _, ok := money.Amount(1 << 63).Add(1 << 63); ok {
 		t.Error("a sum that wraps")
 	}
 	if _, ok := (max / 2).Times(3); ok {
@@ -63,18 +63,18 @@ func TestSumsCannotOverflow(t *testing.T) {
 	if got, ok := max.Times(0); !ok || got != 0 {
 		t.Errorf("nothing is %v, %v", got, ok)
 	}
-	if _, ok := coinop.FromSats(-1); ok {
+	if _, ok := money.FromSats(-1); ok {
 		t.Error("negative satoshi")
 	}
 }
 
 // Money goes through JSON as a number of msat, and through TOML with its unit.
 func TestAmountAsText(t *testing.T) {
-	raw, err := json.Marshal(coinop.Receipt{Amount: 1500})
+	raw, err := json.Marshal(money.Receipt{Amount: 1500})
 	if err != nil || !strings.Contains(string(raw), `"amount_msat":1500`) {
 		t.Errorf("%s, %v", raw, err)
 	}
-	var r coinop.Receipt
+	var r money.Receipt
 	if err := json.Unmarshal(raw, &r); err != nil || r.Amount != 1500 {
 		t.Errorf("%v, %v", r.Amount, err)
 	}
@@ -86,11 +86,11 @@ func TestAmountAsText(t *testing.T) {
 }
 
 func TestOrderID(t *testing.T) {
-	var id coinop.OrderID
+	var id money.OrderID
 	if err := id.UnmarshalText([]byte("000102030405060708090a0b0c0d0e0f")); err != nil || id[15] != 15 {
 		t.Errorf("%v, %v", id, err)
 	}
-	if back, ok := coinop.OrderIDFromKey(id.Key()); !ok || back != id {
+	if back, ok := money.OrderIDFromKey(id.Key()); !ok || back != id {
 		t.Errorf("%v, %v", back, ok)
 	}
 	for _, bad := range []string{"", "00", strings.Repeat("zz", 16), strings.Repeat("00", 17)} {
@@ -101,18 +101,18 @@ func TestOrderID(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
-	err := fmt.Errorf("outer: %w", &coinop.Error{Kind: coinop.Unpaid, Op: "pay oneway://x", Err: io.EOF})
+	err := fmt.Errorf("outer: %w", &money.Error{Kind: money.Unpaid, Op: "pay oneway://x", Err: io.EOF})
 	if got, want := err.Error(), "outer: pay oneway://x: unpaid: EOF"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if !errors.Is(err, coinop.Unpaid) || errors.Is(err, coinop.Pending) || !errors.Is(err, io.EOF) || coinop.KindOf(err) != coinop.Unpaid {
+	if !errors.Is(err, money.Unpaid) || errors.Is(err, money.Pending) || !errors.Is(err, io.EOF) || money.KindOf(err) != money.Unpaid {
 		t.Errorf("the kind of %v is lost", err)
 	}
 	// Who forgets to say gets the answer that cannot lose money.
-	if coinop.KindOf(io.EOF) != coinop.Pending || (&coinop.Error{}).Kind != coinop.Pending {
+	if money.KindOf(io.EOF) != money.Pending || (&money.Error{}).Kind != money.Pending {
 		t.Error("an error without a kind is not pending")
 	}
-	if coinop.KindOf(fmt.Errorf("x: %w", coinop.Refused)) != coinop.Refused {
+	if money.KindOf(fmt.Errorf("x: %w", money.Refused)) != money.Refused {
 		t.Error("a bare kind is not found")
 	}
 }
