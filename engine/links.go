@@ -47,7 +47,7 @@ func (m *Machine) hold(key keys.Public, stranger bool, mark func(*peer)) (*peer,
 func (m *Machine) strangers() (n int) {
 	for _, p := range m.peers {
 		p.mu.Lock()
-		if p.dial == nil {
+		if p.dial == nil && p.passive == nil {
 			n++
 		}
 		p.mu.Unlock()
@@ -306,17 +306,24 @@ func (m *Machine) received(c *conn, raw []byte) {
 	if msg == nil {
 		return
 	}
+	if m.takenByDoor(from, msg) {
+		return
+	}
+	if core := msg.Core(); core != "" {
+		c.peer.hear(c, core, msg)
+	}
+}
+
+func (m *Machine) takenByDoor(from keys.Public, msg message.Message) bool {
 	m.mu.Lock()
 	doors := m.doors
 	m.mu.Unlock()
 	for _, door := range doors {
 		if (*door)(from, msg) {
-			return
+			return true
 		}
 	}
-	if core := msg.Core(); core != "" {
-		c.peer.hear(c, core, msg)
-	}
+	return false
 }
 
 func (m *Machine) count(l link.Link) {

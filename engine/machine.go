@@ -63,6 +63,7 @@ type Machine struct {
 	peers    map[string]*peer    // that somebody holds
 	watchers map[string][]string // outpoint → cores that asked
 	doors    []*Door
+	attached int // peers
 	wire     link.Counts
 }
 

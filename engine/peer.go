@@ -32,13 +32,14 @@ type peer struct {
 	dial    *dial         // who keeps it up; nil for a stranger
 	down    bool          // cut on purpose: a link is refused until it is mended
 	serving int           // goroutines that read from it or dial it
+	passive *attached     // where packets go while there is no connection
 }
 
 // held tells whether the peer is worth remembering.
 func (p *peer) held() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.serving > 0 || p.dial != nil || p.down
+	return p.serving > 0 || p.dial != nil || p.down || p.passive != nil
 }
 
 func (p *peer) current() *conn {
@@ -55,11 +56,15 @@ func (p *peer) take(packet step.Packet) {
 		p.m.Log.Error("a core sends what is not a message", "core", packet.From, "type", fmt.Sprintf("%T", packet.Msg))
 		return
 	}
-	c := p.current()
-	if c == nil || packet.Link != 0 && packet.Link != c.number {
-		return
+	p.mu.Lock()
+	c, a := p.conn, p.passive
+	p.mu.Unlock()
+	switch {
+	case c == nil && a != nil && packet.Link == 0:
+		a.send(msg)
+	case c != nil && (packet.Link == 0 || packet.Link == c.number):
+		c.queue(outgoing{msg, packet.Link != 0})
 	}
-	c.queue(outgoing{msg, packet.Link != 0})
 }
 
 // connected puts a new connection in the place of an older one: cores hear of
