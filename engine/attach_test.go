@@ -26,7 +26,11 @@ func (asker) Step(in step.Input) (fx step.Effects) {
 // A device behind a broker: its messages reach the core, the core's answers reach
 // the broker, and nothing of it is left when it goes.
 func TestAttach(t *testing.T) {
-	m := engine.New(t.Context(), engine.Options{Key: secret("broker"), DB: mem.New()})
+	db, err := mem.New(map[string][]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := engine.New(t.Context(), engine.Options{Key: secret("broker"), DB: db})
 	defer m.Close()
 	if err := m.Host.Add(t.Context(), trade.Seller, asker{}); err != nil {
 		t.Fatal(err)
