@@ -219,7 +219,7 @@ func (e *end) earn(ctx context.Context, q question) (a answer, err error) {
 		return a, err
 	}
 	if len(q.Pays) == 0 {
-		if e.till, err = till.Open(ctx, e.machine, nil, nil, nil); err != nil {
+		if e.till, err = till.Open(ctx, e.machine, till.Options{}); err != nil {
 			return a, err
 		}
 	}

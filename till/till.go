@@ -25,18 +25,29 @@ type Device func(ctx context.Context, d earn.Deliver) (payload []byte, err error
 // A Till sells items, each order once, for what its rails have been paid.
 type Till struct{ m *engine.Machine }
 
+// Options are what a till is made of.
+type Options struct {
+	Items []trade.Item
+	PayTo []string // what the tariff says about how to pay
+	// Device delivers; nil if nothing built in does.
+	Device Device
+	// Journal makes the book tell the machine's journal of every change.
+	Journal bool
+}
+
 // Open loads the book of orders from the machine's store. Rails that are cores
-// of the machine must be opened after it, so that their outcomes find the book.
-// payTo is what the tariff says about how to pay.
-func Open(ctx context.Context, m *engine.Machine, items []trade.Item, payTo []string, device Device) (*Till, error) {
-	book, err := earn.Load(m.DB, items, payTo)
+// of the machine must be opened after it, so that their outcomes find the book,
+// and cores that deliver before it.
+func Open(ctx context.Context, m *engine.Machine, o Options) (*Till, error) {
+	book, err := earn.Load(m.DB, o.Items, o.PayTo)
 	if err != nil {
 		return nil, fmt.Errorf("till: %w", err)
 	}
+	book.Journal = o.Journal
 	room := make(chan struct{}, MaxDelivering)
 	m.Host.Outlet(earn.Device, func(p step.Packet) {
 		d, ok := p.Msg.(earn.Deliver)
-		if !ok || device == nil {
+		if !ok || o.Device == nil {
 			return
 		}
 		go func() {
@@ -46,7 +57,7 @@ func Open(ctx context.Context, m *engine.Machine, items []trade.Item, payTo []st
 				return
 			}
 			defer func() { <-room }()
-			payload, err := device(ctx, d)
+			payload, err := o.Device(ctx, d)
 			if err == nil && len(payload) > trade.MaxPayload {
 				err = fmt.Errorf("the device delivers %d bytes; the limit is %d", len(payload), trade.MaxPayload)
 			}

@@ -110,7 +110,7 @@ func (m *market) openSeller() {
 	m.t.Helper()
 	ctx := m.seller.open(m.t, m.chain)
 	var err error
-	m.till, err = till.Open(ctx, m.seller.m, []trade.Item{{Name: "reading", Unit: "reading", Price: price}}, []string{m.payTo()}, m.device)
+	m.till, err = till.Open(ctx, m.seller.m, till.Options{Items: []trade.Item{{Name: "reading", Unit: "reading", Price: price}}, PayTo: []string{m.payTo()}, Device: m.device})
 	if err == nil {
 		_, err = m.rails.Open(ctx, "oneway:", rail.Env{Machine: m.seller.m})
 	}

@@ -130,7 +130,7 @@ func (s *station) openTill(ctx context.Context) (err error) {
 		scheme, _, _ := strings.Cut(uri, ":")
 		payTo = append(payTo, fmt.Sprintf("%s://%v@%s", scheme, s.key.Public(), s.addr))
 	}
-	s.till, err = till.Open(ctx, s.machine, s.items(), payTo, device)
+	s.till, err = till.Open(ctx, s.machine, till.Options{Items: s.items(), PayTo: payTo, Device: device})
 	return err
 }
 

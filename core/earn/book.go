@@ -1,15 +1,16 @@
 // Package earn decides what a machine delivers for what it has been paid, and
 // remembers it: prices, orders, goods, exactly once.
 //
-// Money and wishes arrive by different ways and in either sequence. A Buy says
-// what an order is for; a rail's outcome says that it was paid. When both are
-// there and the money is enough, and not before, the device is told to deliver;
-// what it delivered is on disk before it is sent, and sent until the buyer has
-// it.
+// Money and wishes arrive by different ways and in either sequence. A Buy, from
+// another machine, or a Sell, from a door of the gateway, says what an order is
+// for; a rail's outcome says that it was paid, or that the money is held. When
+// both are there and the money is enough, and not before, the device is told to
+// deliver; what it delivered is on disk before it is sent, and sent until the
+// buyer has it. What is not delivered in time is given back (sale.go).
 //
 // Invariants, asserted at every step: nothing is delivered that is not paid; an
 // order is delivered by the device once, and every repeat carries the same
-// goods.
+// goods; what is given back was paid, and is given back once.
 package earn
 
 import (
@@ -28,55 +29,15 @@ const (
 	// MaxQuotes bounds wishes that are not paid. They live in memory only, so a
 	// stranger cannot fill the disk; the oldest one gives way.
 	MaxQuotes = 4096
-	// Keep is how many paid orders the book remembers. Those that are not
-	// delivered go last.
-	Keep = 8192
+	// Keep is how many paid orders the book remembers. Those that somebody waits
+	// for go last.
+	Keep = 32_768
 
 	retryAfter = 5 * step.Second
 )
 
 // Name is the book's name among a machine's cores.
 const Name = trade.Seller
-
-// Device is the outlet that Deliver goes to and Delivered comes from.
-const Device = "device"
-
-// Deliver tells the device to deliver an order. It is repeated after a crash,
-// with the same order.
-type Deliver struct {
-	Order money.OrderID
-	Item  string
-	Units uint64
-}
-
-// Delivered is the device's answer. With an error the order stays owed and is
-// tried again.
-type Delivered struct {
-	Order   money.OrderID
-	Payload []byte
-	Err     error
-}
-
-type orderState uint8
-
-const (
-	credit    orderState = iota // paid, and nobody has said for what
-	owed                        // paid, and the device has been told
-	delivered                   // the goods are on disk and on their way
-	settled                     // the buyer has them
-)
-
-type order struct {
-	id    money.OrderID
-	n     uint64
-	state orderState
-	paid  money.Amount
-	item  string
-	units uint64
-	buyer string
-	goods []byte
-	soft  bool // while credit: some of it is only promised
-}
 
 // Book is the earning core.
 type Book struct {
@@ -91,26 +52,38 @@ type Book struct {
 
 	orders map[money.OrderID]*order
 	queue  []*order
-	quotes map[money.OrderID]quote
-	asked  []money.OrderID // quotes by age
+	wishes map[money.OrderID]wish
+	asked  []money.OrderID // wishes by age
 
 	claims    map[money.OrderID]string // whose a payment is
 	creditors map[string]bool          // who has ever claimed one
 
+	// Journal makes the book tell the journal (core/journal) of every change.
+	Journal bool
+
+	back  money.Amount    // given back, ever
+	open  map[*order]bool // sales that wait for a device, a rail or a refund
+	goods int             // bytes of goods that are kept for doors
+	news  map[*order]bool // payments that the journal has not been told of
+
+	now     step.Time // of this step
 	changed bool
 }
 
-type quote struct {
+// A wish is what an unpaid order is for.
+type wish struct {
 	trade.Buy
 	buyer string
+	sale  *Sell // of a door; nil for another machine
 }
 
 // NewBook returns an empty book that sells items. payTo is what its tariff
 // says about how to pay.
 func NewBook(items []trade.Item, payTo []string) *Book {
 	return &Book{
-		items: items, payTo: payTo, orders: map[money.OrderID]*order{}, quotes: map[money.OrderID]quote{},
+		items: items, payTo: payTo, orders: map[money.OrderID]*order{}, wishes: map[money.OrderID]wish{},
 		claims: map[money.OrderID]string{}, creditors: map[string]bool{},
+		open: map[*order]bool{}, news: map[*order]bool{},
 	}
 }
 
@@ -118,18 +91,28 @@ func NewBook(items []trade.Item, payTo []string) *Book {
 func (b *Book) Step(in step.Input) step.Effects {
 	b.check()
 	var fx step.Effects
-	b.changed = false
+	b.changed, b.now = false, in.At
 	for _, event := range in.Events {
 		switch ev := event.(type) {
 		case step.Recv:
 			b.recv(ev, &fx)
 		case Delivered:
-			b.filled(ev, in.At, &fx)
+			b.filled(ev, &fx)
+		case Sell:
+			b.sell(ev, &fx)
+		case GiveBack:
+			b.ownerGivesBack(ev, &fx)
+		case Refunded:
+			b.refunded(ev, &fx)
+		case Got:
+			b.doorGot(ev.Order, &fx)
+		case Reprice:
+			b.items = ev.Items
 		case step.Linked:
 			b.sendAgain(ev.Peer, &fx)
 		case step.Unlinked:
 		case step.Rang:
-			b.deliverAgain(&fx)
+			b.rang(ev.ID, &fx)
 		default:
 			panic(fmt.Sprintf("earn: the book cannot handle %T", event))
 		}
@@ -144,9 +127,20 @@ func (b *Book) Step(in step.Input) step.Effects {
 func (b *Book) recv(ev step.Recv, fx *step.Effects) {
 	switch msg := ev.Msg.(type) {
 	case step.Outcome:
-		if p, ok := msg.Value.(receipt.Income); ok && msg.Err == nil {
-			b.paid(ev.From, msg, p.Income(), fx)
+		switch v := msg.Value.(type) {
+		case receipt.Held:
+			if msg.Err == nil {
+				b.hold(ev.From, v, fx)
+			}
+		case receipt.Returned:
+			b.returned(v.Entry.Order, msg.Err, fx)
+		case receipt.Income:
+			if msg.Err == nil {
+				b.paid(ev.From, msg, v.Income(), fx)
+			}
 		}
+	case Delivered: // by a core of this machine
+		b.filled(msg, fx)
 	case trade.Claim:
 		b.claim(ev.From, msg.Order, fx)
 	case trade.Browse:
@@ -171,16 +165,42 @@ func (b *Book) paid(from string, out step.Outcome, e receipt.Entry, fx *step.Eff
 	b.changed = true
 	o := b.orders[e.Order]
 	if o == nil {
-		o = &order{id: e.Order, n: b.next}
-		b.next++
-		b.count++
-		b.orders[o.id] = o
-		b.queue = append(b.queue, o)
+		o = b.add(e.Order)
+	}
+	if o.state == held && o.rail != from {
+		o.rail = "" // paid after all, in a way that holds nothing
+	}
+	if o.state == delivered && o.rail == from || o.state == failed && o.rail == from {
+		o.paid, o.rail = e.Amount, "" // what was held is taken
+		b.settle(o, fx)
+		return
 	}
 	o.paid += e.Amount
 	o.soft = o.soft || b.creditors[from]
-	if q, ok := b.quotes[o.id]; ok && o.state == credit {
-		b.match(o, q, fx)
+	switch w, wished := b.wishes[o.id]; {
+	case wished && o.state == credit:
+		b.match(o, w, fx)
+	case o.tab() && o.state != owed:
+		b.topUp(o, e.Amount, fx)
+	}
+	b.write(o, fx)
+}
+
+// add opens an order's page.
+func (b *Book) add(id money.OrderID) *order {
+	o := &order{id: id, n: b.next}
+	b.next++
+	b.count++
+	b.changed = true
+	b.orders[id] = o
+	b.queue = append(b.queue, o)
+	return o
+}
+
+// write puts an order on disk.
+func (b *Book) write(o *order, fx *step.Effects) {
+	if o.sale != nil {
+		o.at, o.why = b.now, o.why[:min(len(o.why), maxWhy)]
 	}
 	fx.Put = append(fx.Put, o.record())
 }
@@ -208,37 +228,42 @@ func (b *Book) handOver(to string, paid step.Outcome, fx *step.Effects) {
 	fx.Send = append(fx.Send, step.Packet{To: to, Msg: paid})
 }
 
-// buy takes a wish, or answers a repeated one.
+// buy takes a wish of another machine, or answers a repeated one.
 func (b *Book) buy(from string, m trade.Buy, fx *step.Effects) {
 	o := b.orders[m.Order]
 	switch {
 	case o == nil || o.state == credit:
-		q := quote{m, from}
-		b.remember(q)
+		w := wish{m, from, nil}
+		b.remember(w)
 		if o != nil {
-			b.match(o, q, fx)
-			fx.Put = append(fx.Put, o.record())
-		} else if _, err := b.due(m); err != nil {
-			b.decline(q, 0, err.Error(), fx)
+			b.match(o, w, fx)
+			b.write(o, fx)
+		} else if _, err := b.due(w); err != nil {
+			b.decline(w, 0, err.Error(), fx)
 		}
 	case o.buyer == from && o.state == delivered:
 		fx.Send = append(fx.Send, step.Packet{To: from, Msg: trade.Goods{Order: o.id, Payload: o.goods}})
 	}
 }
 
-func (b *Book) remember(q quote) {
-	if _, known := b.quotes[q.Order]; !known {
+func (b *Book) remember(w wish) {
+	if _, known := b.wishes[w.Order]; !known {
 		if len(b.asked) >= MaxQuotes {
-			delete(b.quotes, b.asked[0])
+			delete(b.wishes, b.asked[0])
 			b.asked = b.asked[1:]
 		}
-		b.asked = append(b.asked, q.Order)
+		b.asked = append(b.asked, w.Order)
 	}
-	b.quotes[q.Order] = q
+	b.wishes[w.Order] = w
 }
 
+func (b *Book) unwish(id money.OrderID) { delete(b.wishes, id) }
+
 // due is what a wish costs.
-func (b *Book) due(m trade.Buy) (money.Amount, error) {
+func (b *Book) due(m wish) (money.Amount, error) {
+	if m.sale != nil {
+		return m.sale.Quote.Due, nil
+	}
 	for _, it := range b.items {
 		if it.Name != m.Item {
 			continue
@@ -253,48 +278,84 @@ func (b *Book) due(m trade.Buy) (money.Amount, error) {
 }
 
 // match lets the device deliver if what was paid is enough for what is wished.
-func (b *Book) match(o *order, q quote, fx *step.Effects) {
-	due, err := b.due(q.Buy)
+func (b *Book) match(o *order, w wish, fx *step.Effects) {
+	due, err := b.due(w)
 	switch {
 	case err != nil:
-		b.decline(q, 0, err.Error(), fx)
-		return
+		b.decline(w, 0, err.Error(), fx)
 	case o.paid < due:
-		b.decline(q, due, "paid too little", fx)
-		return
+		b.decline(w, due, "paid too little", fx)
+	case w.sale != nil && b.now > w.sale.Quote.Until+lateClaim:
+		o.item, o.units, o.buyer, o.sale = w.Item, w.Units, w.buyer, w.sale
+		b.unwish(o.id)
+		b.fail(o, "claimed too long after its quote had ended", fx)
+	default:
+		b.begin(o, w, fx)
 	}
-	o.state, o.item, o.units, o.buyer = owed, q.Item, q.Units, q.buyer
-	delete(b.quotes, o.id)
-	fx.Send = append(fx.Send, step.Packet{To: Device, Msg: Deliver{o.id, o.item, o.units}})
 }
 
-func (b *Book) decline(q quote, due money.Amount, why string, fx *step.Effects) {
-	fx.Send = append(fx.Send, step.Packet{To: q.buyer, Msg: trade.Decline{Order: q.Order, Due: due, Why: why}})
+func (b *Book) decline(w wish, due money.Amount, why string, fx *step.Effects) {
+	if w.sale == nil {
+		fx.Send = append(fx.Send, step.Packet{To: w.buyer, Msg: trade.Decline{Order: w.Order, Due: due, Why: why}})
+	}
 }
 
 // filled puts the goods on disk and on their way. Only the first answer counts.
-func (b *Book) filled(d Delivered, now step.Time, fx *step.Effects) {
+func (b *Book) filled(d Delivered, fx *step.Effects) {
 	o := b.orders[d.Order]
-	if o == nil || o.state != owed {
-		return
+	switch {
+	case o == nil || o.state != owed && o.state != held:
+	case o.sale != nil:
+		b.sold(o, d, fx)
+	case d.Err != nil:
+		fx.Wake = append(fx.Wake, step.Alarm{ID: "deliver", At: b.now + retryAfter})
+	default:
+		o.state, o.goods = delivered, append([]byte{}, d.Payload...)
+		b.deliveredOne(o)
+		b.write(o, fx)
+		fx.Send = append(fx.Send, step.Packet{To: o.buyer, Msg: trade.Goods{Order: o.id, Payload: o.goods}})
+		fx.Done = append(fx.Done, step.Outcome{ID: o.id.Key(), Value: d})
 	}
-	if d.Err != nil {
-		fx.Wake = append(fx.Wake, step.Alarm{ID: "deliver", At: now + retryAfter})
-		return
-	}
-	o.state, o.goods = delivered, append([]byte{}, d.Payload...)
+}
+
+func (b *Book) deliveredOne(o *order) {
 	b.delivered++
 	b.units += o.units
 	b.changed = true
-	fx.Put = append(fx.Put, o.record())
-	fx.Send = append(fx.Send, step.Packet{To: o.buyer, Msg: trade.Goods{Order: o.id, Payload: o.goods}})
-	fx.Done = append(fx.Done, step.Outcome{ID: o.id.Key(), Value: d})
 }
 
 func (b *Book) got(from string, m trade.Got, fx *step.Effects) {
 	if o := b.orders[m.Order]; o != nil && o.state == delivered && o.buyer == from {
 		o.state, o.goods = settled, nil
-		fx.Put = append(fx.Put, o.record())
+		b.write(o, fx)
+	}
+}
+
+// doorGot drops the goods of a door's order: its buyer has them.
+func (b *Book) doorGot(id money.OrderID, fx *step.Effects) {
+	if o := b.orders[id]; o != nil && o.sale != nil && o.state == settled && len(o.goods) > 0 {
+		b.goods -= len(o.goods)
+		o.goods = nil
+		b.write(o, fx)
+	}
+}
+
+func (b *Book) rang(id string, fx *step.Effects) {
+	switch id {
+	case "deadline":
+		b.overdue(fx)
+	case "quotes":
+		b.dropQuotes()
+	case "news":
+		b.tellNews(fx)
+	case "refunds":
+		b.again(true, fx)
+	case step.Start:
+		b.again(false, fx)
+		b.overdue(fx)
+		b.deliverAgain(fx)
+	default:
+		b.deliverAgain(fx)
 	}
 }
 
@@ -302,8 +363,8 @@ func (b *Book) got(from string, m trade.Got, fx *step.Effects) {
 // first telling may be lost, and after a fault.
 func (b *Book) deliverAgain(fx *step.Effects) {
 	for _, o := range b.queue {
-		if o.state == owed {
-			fx.Send = append(fx.Send, step.Packet{To: Device, Msg: Deliver{o.id, o.item, o.units}})
+		if o.state == owed || o.state == held {
+			b.deliver(o, fx)
 		}
 	}
 }
@@ -325,7 +386,7 @@ func (b *Book) forget(fx *step.Effects) {
 	}
 	// A run of finished orders at the front, which is the rule, costs no copy.
 	n := 0
-	for n < excess && b.queue[n].state != owed {
+	for n < excess && !b.queue[n].waited() {
 		b.remove(b.queue[n], fx)
 		n++
 	}
@@ -335,7 +396,7 @@ func (b *Book) forget(fx *step.Effects) {
 	}
 	kept := make([]*order, 0, len(b.queue))
 	for i, o := range b.queue {
-		if excess > 0 && (o.state != owed || len(b.queue)-i == excess) {
+		if excess > 0 && (!o.waited() || len(b.queue)-i == excess) {
 			b.remove(o, fx)
 			excess--
 			continue
@@ -347,11 +408,17 @@ func (b *Book) forget(fx *step.Effects) {
 
 func (b *Book) remove(o *order, fx *step.Effects) {
 	delete(b.orders, o.id)
+	delete(b.open, o)
+	delete(b.news, o)
+	if o.sale != nil && o.state == settled {
+		b.goods -= len(o.goods)
+	}
 	fx.Put = append(fx.Put, step.Record{Key: orderKey(o.id)})
 }
 
 func (b *Book) check() {
 	step.Assert(len(b.orders) == len(b.queue) && len(b.queue) <= Keep, "earn: %d orders, %d in the queue", len(b.orders), len(b.queue))
+	step.Assert(b.back <= b.earned, "earn: %v given back of %v", b.back, b.earned)
 	step.Assert(len(b.asked) <= MaxQuotes, "earn: %d quotes", len(b.asked))
 }
 
@@ -362,60 +429,18 @@ type Summary struct {
 	Delivered uint64       `json:"delivered"`
 	Units     uint64       `json:"delivered_units"`
 	Owed      int          `json:"owed"`
+	Back      money.Amount `json:"refunded_msat,omitempty"`
 }
 
 // Summary reads the book.
 func (b *Book) Summary() Summary {
-	s := Summary{Orders: b.count, Earned: b.earned, Delivered: b.delivered, Units: b.units}
+	s := Summary{Orders: b.count, Earned: b.earned, Delivered: b.delivered, Units: b.units, Back: b.back}
 	for _, o := range b.queue {
-		if o.state == owed {
+		if o.state == owed || o.state == held {
 			s.Owed++
 		}
 	}
 	return s
-}
-
-// An Order is what people ask about one order.
-type Order struct {
-	ID    money.OrderID `json:"order"`
-	State string        `json:"state"`
-	Paid  money.Amount  `json:"paid_msat"`
-	Item  string        `json:"item,omitempty"`
-	Units uint64        `json:"units,omitempty"`
-}
-
-var stateNames = [...]string{"paid", "owed", "delivered", "settled"}
-
-// Order reads one order; one that is not known is quoted, and not paid.
-func (b *Book) Order(id money.OrderID) Order {
-	o := b.orders[id]
-	if o == nil {
-		return Order{ID: id, State: "quoted"}
-	}
-	return Order{ID: id, State: stateNames[o.state], Paid: o.paid, Item: o.item, Units: o.units}
-}
-
-// Records.
-
-func orderKey(id money.OrderID) string { return "earn/o/" + id.Key() }
-
-// maxBuyer bounds the name of a buyer's link, in bytes.
-const maxBuyer = 80
-
-func (o *order) record() step.Record {
-	b := codec.AppendUint(nil, o.n)
-	b = append(b, byte(o.state))
-	b = codec.AppendUint(b, o.paid)
-	switch {
-	case o.state == credit && o.soft:
-		b = append(b, 1)
-	case o.state != credit:
-		b = codec.AppendBytes(b, o.item)
-		b = codec.AppendUint(b, o.units)
-		b = codec.AppendBytes(b, o.buyer)
-		b = codec.AppendBytes(b, o.goods)
-	}
-	return step.Record{Key: orderKey(o.id), Value: b}
 }
 
 func (b *Book) head() step.Record {
@@ -423,7 +448,11 @@ func (b *Book) head() step.Record {
 	v = codec.AppendUint(v, b.earned)
 	v = codec.AppendUint(v, b.count)
 	v = codec.AppendUint(v, b.delivered)
-	return step.Record{Key: "earn/head", Value: codec.AppendUint(v, b.units)}
+	v = codec.AppendUint(v, b.units)
+	if b.back > 0 {
+		v = codec.AppendUint(v, b.back)
+	}
+	return step.Record{Key: "earn/head", Value: v}
 }
 
 // Durable is everything the book has on disk, for whoever wants to check it.
@@ -448,6 +477,9 @@ func Load(db step.Reader, items []trade.Item, payTo []string) (*Book, error) {
 	}
 	r := codec.NewReader(raw)
 	b.next, b.earned, b.count, b.delivered, b.units = r.Uvarint(), r.Amount(), r.Uvarint(), r.Uvarint(), r.Uvarint()
+	if r.Len() > 0 {
+		b.back = r.Amount()
+	}
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("record earn/head: %w", err)
 	}
@@ -459,17 +491,16 @@ func Load(db step.Reader, items []trade.Item, payTo []string) (*Book, error) {
 			return false
 		}
 		r := codec.NewReader(value)
-		o := &order{id: id, n: r.Uvarint(), state: orderState(r.Int(int(settled), "state")), paid: r.Amount()}
-		switch {
-		case o.state == credit:
-			o.soft = r.Len() > 0 && r.U8() == 1
-		default:
-			o.item, o.units, o.buyer = r.String(trade.MaxName, "item"), r.Uvarint(), r.String(maxBuyer, "buyer")
-			o.goods = r.Bytes(trade.MaxPayload, "goods")
-		}
+		o := readOrder(id, r)
 		fault = r.Close()
 		b.orders[id] = o
 		b.queue = append(b.queue, o)
+		if o.sale != nil && o.waited() {
+			b.open[o] = true
+		}
+		if o.sale != nil && o.state == settled {
+			b.goods += len(o.goods)
+		}
 		return fault == nil
 	})
 	if fault != nil {

@@ -173,6 +173,9 @@ type Bill struct {
 	Amount Amount
 	For    string
 	Units  uint64
+	// Hold leaves the money with the rail until the till has delivered
+	// (core/receipt, Held). A rail that cannot refuses the bill.
+	Hold bool
 }
 
 // A Receipt proves that an order was paid.
