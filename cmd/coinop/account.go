@@ -127,7 +127,7 @@ const maxValid = 30 * 24 * time.Hour
 func (s *station) accountAPI(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/accounts", func(w http.ResponseWriter, r *http.Request) {
 		var sum wallet.Summary
-		err := s.machine.Host.Do(r.Context(), func(m *drive.Machine) {
+		err := s.Engine.Host.Do(r.Context(), func(m *drive.Machine) {
 			if core, ok := m.Core(wallet.Name).(*wallet.Wallet); ok {
 				sum = core.Summary()
 			}
@@ -155,13 +155,13 @@ func (s *station) accountAPI(mux *http.ServeMux) {
 // askWallet asks the gateway's wallet, if the machine has one.
 func (s *station) askWallet(ctx context.Context, id string, event func(ask string) any) (any, error) {
 	there := false
-	if err := s.machine.Host.Do(ctx, func(m *drive.Machine) { _, there = m.Core(wallet.Name).(*wallet.Wallet) }); err != nil {
+	if err := s.Engine.Host.Do(ctx, func(m *drive.Machine) { _, there = m.Core(wallet.Name).(*wallet.Wallet) }); err != nil {
 		return nil, err
 	}
 	if !there {
 		return nil, &money.Error{Kind: money.Refused, Op: "account", Err: errors.New("this machine keeps no wallet; add the rail bitcoin:?keys=0")}
 	}
-	return s.machine.Host.Ask(ctx, wallet.Name, id, event(id))
+	return s.Engine.Host.Ask(ctx, wallet.Name, id, event(id))
 }
 
 func (s *station) invite(ctx context.Context, name, tenant, valid string) (v invitation, err error) {
@@ -169,13 +169,13 @@ func (s *station) invite(ctx context.Context, name, tenant, valid string) (v inv
 	if err != nil || life <= 0 || life > maxValid {
 		return v, invalid("invite", fmt.Errorf("valid=%.20q is not a time of at most %v", valid, maxValid))
 	}
-	if s.addr == "" {
+	if s.Addr == "" {
 		return v, &money.Error{Kind: money.Refused, Op: "invite", Err: errors.New("devices cannot reach this machine: its config has no listen address")}
 	}
 	var raw [codeBytes]byte
 	rand.Read(raw[:])
 	v.Account, v.Code, v.Expires = name, base32.StdEncoding.EncodeToString(raw[:]), time.Now().Add(life).Truncate(time.Second)
-	v.Rail = fmt.Sprintf("%s://%v@%s?claim=%s", bitcoinrail.Scheme, s.key.Public(), s.addr, v.Code)
+	v.Rail = fmt.Sprintf("%s://%v@%s?claim=%s", bitcoinrail.Scheme, s.Key.Public(), s.Addr, v.Code)
 	_, err = s.askWallet(ctx, "invite/"+name, func(ask string) any {
 		return wallet.Invite{Ask: ask, Code: v.Code, Account: name, Tenant: tenant, Expires: step.Time(v.Expires.UnixMilli())}
 	})

@@ -113,13 +113,13 @@ func (u *ui) channelDesk(ctx context.Context, config Config) (d desk, done func(
 	if err = s.synced(opening); err != nil {
 		err = exit{err, exitConnect}
 	} else {
-		err = lnrail.Start(opening, config.lightning(), s.machine)
+		err = lnrail.Start(opening, config.lightning(), s.Engine)
 	}
 	if err != nil {
-		s.close()
+		s.Close()
 		return nil, nil, err
 	}
-	return local{s}, func() { s.close() }, nil
+	return local{s}, func() { s.Close() }, nil
 }
 
 // running is a machine that another process runs.
@@ -164,7 +164,7 @@ func (o *channelOrder) parse() (n node.Open, addr string, err error) {
 type local struct{ *station }
 
 func (l local) summary(ctx context.Context) (node.Summary, error) {
-	return lnrail.Summary(ctx, l.machine)
+	return lnrail.Summary(ctx, l.Engine)
 }
 
 // reaching is how long a peer has to answer.
@@ -177,12 +177,12 @@ func (l local) open(ctx context.Context, o channelOrder) (b begun, err error) {
 	}
 	near, stop := context.WithTimeout(ctx, reaching)
 	defer stop()
-	if err := lnrail.Reach(near, l.machine, n.Peer, addr); err != nil {
+	if err := lnrail.Reach(near, l.Engine, n.Peer, addr); err != nil {
 		return b, exit{err, exitConnect}
 	}
-	opened, err := lnrail.OpenChannel(ctx, l.machine, n)
+	opened, err := lnrail.OpenChannel(ctx, l.Engine, n)
 	if errors.Is(err, tx.ErrFunds) {
-		err = fmt.Errorf("%w; pay some to %s", err, walletAddress(l.wallet().Public()))
+		err = fmt.Errorf("%w; pay some to %s", err, walletAddress(l.Wallet().Public()))
 	}
 	return begun{opened.ID.String(), opened.Point.String()}, err
 }
@@ -199,11 +199,11 @@ func (l local) close(ctx context.Context, o channelOrder) ([]node.ChannelSummary
 	near, stop := context.WithTimeout(ctx, reaching)
 	defer stop()
 	if peer, addr, err := engine.Address(o.what); err == nil && !o.force {
-		if err := lnrail.Reach(near, l.machine, peer, addr); err != nil {
+		if err := lnrail.Reach(near, l.Engine, peer, addr); err != nil {
 			return nil, exit{err, exitConnect}
 		}
 	}
-	return list, lnrail.Close(near, l.machine, list, o.force)
+	return list, lnrail.Close(near, l.Engine, list, o.force)
 }
 
 // remote is the machine that coinop serve runs, by the address of its API.
@@ -366,11 +366,11 @@ func listChannels(ctx context.Context, u *ui, config Config, _ channelOrder) err
 }
 
 func peek(ctx context.Context, config Config) (s node.Summary, err error) {
-	key, err := config.loadKey()
+	key, err := config.LoadKey()
 	if err != nil {
 		return s, err
 	}
-	db, err := store.Default.Open(config.store())
+	db, err := store.Default.Open(config.StoreURI())
 	if errors.Is(err, store.ErrLocked) {
 		d, err := running(config, err)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"coinop.dev"
 	"github.com/spf13/cobra"
 
 	"coinop.dev/core/bitcoin/tx"
@@ -39,21 +40,21 @@ func checkCommand(u *ui) *cobra.Command {
 // checkConfig prints what was understood. It makes the machine's key if there
 // is none, because its address is part of the answer.
 func (u *ui) checkConfig(c Config) error {
-	key, err := c.loadKey()
+	key, err := c.LoadKey()
 	if err != nil {
 		return err
 	}
 	wallet := tx.WalletKey(key).Public()
 	v := map[string]any{
-		"name": c.Name, "node": key.Public(), "wallet": walletAddress(wallet), "data": c.Data, "store": c.store(), "chain": c.Chain,
-		"listen": c.Listen, "http": c.HTTP, "rails": c.Rails, "sell": c.items(), "limits": c.limits(),
+		"name": c.Name, "node": key.Public(), "wallet": walletAddress(wallet), "data": c.Data, "store": c.StoreURI(), "chain": c.Chain,
+		"listen": c.Listen, "http": c.HTTP, "rails": c.Rails, "sell": c.Services(), "limits": c.SpendLimits(),
 	}
 	return u.show(v, func(w io.Writer) {
-		fmt.Fprintf(w, "machine  %s\nnode     %v\nwallet   %s\nstore    %s\nchain    %s\n", c.Name, key.Public(), walletAddress(wallet), c.store(), c.Chain)
+		fmt.Fprintf(w, "machine  %s\nnode     %v\nwallet   %s\nstore    %s\nchain    %s\n", c.Name, key.Public(), walletAddress(wallet), c.StoreURI(), c.Chain)
 		for _, r := range c.Rails {
 			fmt.Fprintf(w, "rail     %s\n", r)
 		}
-		for _, it := range c.items() {
+		for _, it := range c.Services() {
 			fmt.Fprintf(w, "sells    %s at %v per %s\n", it.Name, it.Price, it.Unit)
 		}
 		l := c.Limits
@@ -81,7 +82,7 @@ func (u *ui) checkReceipt(path string) error {
 		defer f.Close()
 		in = f
 	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxConfig))
+	raw, err := io.ReadAll(io.LimitReader(in, coinop.MaxConfig))
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"coinop.dev"
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
@@ -204,17 +205,12 @@ type demoMachine struct {
 
 // newMachine is one that is not started yet.
 func (d *demo) newMachine(name string, rails ...string) demoMachine {
-	return demoMachine{name: name, config: Config{Name: name, Data: filepath.Join(d.dir, name), Rails: rails}}
+	return demoMachine{name: name, config: Config{coinop.Config{Name: name, Data: filepath.Join(d.dir, name), Rails: rails}}}
 }
 
 // sells makes a machine the demo's seller.
 func (d *demo) sells(m *demoMachine) {
-	m.config.Sell = append(m.config.Sell, struct {
-		Item  string       `toml:"item"`
-		Unit  string       `toml:"unit"`
-		Price money.Amount `toml:"price"`
-		From  string       `toml:"from"`
-	}{d.item.Name, d.item.Unit, d.item.Price, d.demoOptions.scenario})
+	m.config.Sell = append(m.config.Sell, coinop.Service{Item: d.item.Name, Unit: d.item.Unit, Price: coinop.Price{Amount: d.item.Price}, From: d.demoOptions.scenario})
 }
 
 type tick struct {
@@ -326,7 +322,7 @@ func (d *demo) start(m *demoMachine) error {
 	// A purse pays within the context that its rails were opened in.
 	life, end := context.WithCancel(ctx)
 	late := time.AfterFunc(demoOpen, end)
-	err = s.openRails(life)
+	err = s.OpenRails(life)
 	if err == nil {
 		err = d.started(life, m, s)
 	}
@@ -335,7 +331,7 @@ func (d *demo) start(m *demoMachine) error {
 	}
 	if err != nil {
 		end()
-		s.close()
+		s.Close()
 		return err
 	}
 	d.mu.Lock()
@@ -349,7 +345,7 @@ func (d *demo) stop() {
 	for _, m := range d.machines {
 		if m.station != nil {
 			m.end()
-			m.station.close()
+			m.station.Close()
 		}
 	}
 }
@@ -417,7 +413,7 @@ func (d *demo) close(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.receiptOK = d.payments == 0 || d.buyer.station.purse.Verify(d.receipt) == nil
+	s.receiptOK = d.payments == 0 || d.buyer.station.Purse.Verify(d.receipt) == nil
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = s

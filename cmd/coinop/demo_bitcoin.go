@@ -113,23 +113,23 @@ func (d *custody) open(ctx context.Context) (err error) {
 		if err := d.start(m); err != nil {
 			return err
 		}
-		m.config.Listen = m.station.addr // where it is found when it is back
+		m.config.Listen = m.station.Addr // where it is found when it is back
 	}
-	d.sellerKey = d.seller.station.key.Public()
+	d.sellerKey = d.seller.station.Key.Public()
 	d.note(page.Info, "the gateway follows the chain; it has no keys")
 	at := d.gateway.station
-	_, err = at.machine.Host.Ask(ctx, wallet.Name, "invite", wallet.Invite{
-		Ask: "invite", Code: custodyCode, Account: custodyAccount, Expires: at.machine.Host.Now() + step.Hour,
+	_, err = at.Engine.Host.Ask(ctx, wallet.Name, "invite", wallet.Invite{
+		Ask: "invite", Code: custodyCode, Account: custodyAccount, Expires: at.Engine.Host.Now() + step.Hour,
 	})
 	if err != nil {
 		return err
 	}
 	d.buyer.config.Rails = []string{fmt.Sprintf("bitcoin://%v@%s?claim=%s&per_payment=%dsat&per_day=%dsat&max_fee=%dsat",
-		at.key.Public(), at.addr, custodyCode, custodyPerPayment.Sats(), custodyPerDay.Sats(), custodyMaxFee.Sats())}
+		at.Key.Public(), at.Addr, custodyCode, custodyPerPayment.Sats(), custodyPerDay.Sats(), custodyMaxFee.Sats())}
 	if err := d.start(&d.buyer); err != nil {
 		return err
 	}
-	d.meterKey = d.buyer.station.key
+	d.meterKey = d.buyer.station.Key
 	if d.books, err = newBooks(d.node, &d.buyer, &d.seller); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (d *custody) open(ctx context.Context) (err error) {
 
 // give has the faucet pay the meter, and waits until the gateway has seen it.
 func (d *custody) give(ctx context.Context) error {
-	script, err := bitcoinrail.Fund(d.buyer.station.key, regtest.Params())
+	script, err := bitcoinrail.Fund(d.buyer.station.Key, regtest.Params())
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (d *custody) started(ctx context.Context, m *demoMachine, s *station) error
 	if m != &d.buyer {
 		return nil
 	}
-	return s.machine.Connect(ctx, d.seller.config.Listen, d.sellerKey)
+	return s.Engine.Connect(ctx, d.seller.config.Listen, d.sellerKey)
 }
 
 func (d *custody) money() int64 { return custodyFunds }
@@ -294,9 +294,9 @@ func ask[C any](ctx context.Context, s *station, name string, read func(C, step.
 	if s == nil {
 		return
 	}
-	_ = s.machine.Host.Do(ctx, func(m *drive.Machine) { // it has just been killed: nothing is read
+	_ = s.Engine.Host.Do(ctx, func(m *drive.Machine) { // it has just been killed: nothing is read
 		if c, ok := m.Core(name).(C); ok {
-			read(c, s.machine.Host.Now())
+			read(c, s.Engine.Host.Now())
 		}
 	})
 }
@@ -316,7 +316,7 @@ func (d *custody) show(p *page.State) {
 	c.Gateway = d.gateway.picture()
 	for m, shown := range map[*demoMachine]*page.Machine{&d.buyer: &p.Buyer, &d.gateway: &c.Gateway, &d.seller: &p.Seller} {
 		if m.station != nil {
-			shown.NodeKey = m.station.key.Public().String()
+			shown.NodeKey = m.station.Key.Public().String()
 		}
 	}
 	p.AtRiskBuyerMsat = uint64(d.inFlight)
@@ -357,7 +357,7 @@ func (d *custody) newest(mined []page.Tx) []page.Tx {
 
 // cut is of the link between meter and gateway.
 func (d *custody) cut(down bool) {
-	d.buyer.station.machine.Cut(d.gateway.station.key.Public(), down)
+	d.buyer.station.Engine.Cut(d.gateway.station.Key.Public(), down)
 }
 
 func (d *custody) actions() map[string]func(context.Context) error {

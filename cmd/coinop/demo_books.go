@@ -55,7 +55,7 @@ func newBooks(n *regtest.Node, machines ...*demoMachine) (*books, error) {
 	b := &books{node: n, whose: map[string]*demoMachine{}}
 	b.forget()
 	for _, m := range machines {
-		a, err := accountOf(m.station.key)
+		a, err := accountOf(m.station.Key)
 		if err != nil {
 			return nil, err
 		}

@@ -114,7 +114,7 @@ func (d *demo) buy(ctx context.Context) error {
 		d.mu.Unlock()
 		if buyer != nil {
 			o.To = fmt.Sprintf("%s://%v@%s", d.demoOptions.rail, d.sellerKey, seller)
-			r, goods, err := buyer.purse.Buy(ctx, o, d.sellerKey)
+			r, goods, err := buyer.Purse.Buy(ctx, o, d.sellerKey)
 			if err == nil {
 				d.bought(o, r, goods, time.Since(begin))
 				return nil

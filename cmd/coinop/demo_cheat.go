@@ -33,7 +33,7 @@ func (d *relay) remember(ctx context.Context) error {
 	d.mu.Lock()
 	id, m := d.far.ID, d.router.station
 	d.mu.Unlock()
-	return m.machine.Host.Do(ctx, func(machine *drive.Machine) {
+	return m.Engine.Host.Do(ctx, func(machine *drive.Machine) {
 		n, ok := machine.Core(node.Name).(*node.Node)
 		if !ok {
 			return
@@ -241,7 +241,7 @@ func (d *relay) reopen(ctx context.Context) error {
 	}
 	before := d.graph(ctx)
 	o := node.Open{Peer: d.sellerKey, Capacity: relayCapacity.Sats(), Public: true}
-	if _, err := lnrail.OpenChannel(ctx, s.machine, o); err != nil {
+	if _, err := lnrail.OpenChannel(ctx, s.Engine, o); err != nil {
 		return err
 	}
 	if err := d.known(ctx, before); err != nil {

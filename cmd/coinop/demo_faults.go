@@ -56,7 +56,7 @@ func (d *demo) kill(m *demoMachine) error {
 	end := m.end
 	m.station, m.state, m.kills, d.linkDown = nil, page.Killed, m.kills+1, false
 	d.mu.Unlock()
-	s.close()
+	s.Close()
 	end()
 	d.note(page.Warn, "the "+m.name+" is killed in the middle of its work")
 	go func() {

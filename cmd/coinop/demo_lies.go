@@ -141,12 +141,12 @@ func (d *custody) lie(ctx context.Context) error {
 	case proposed == nil:
 		return errors.New("the meter has consented to nothing yet: there is nothing to forge")
 	}
-	forged, ok := l.forge(*proposed, tx.P2WPKH(gateway.key.Public()))
+	forged, ok := l.forge(*proposed, tx.P2WPKH(gateway.Key.Public()))
 	if !ok {
 		return errors.New("the last transaction has no change worth stealing; wait for the next")
 	}
 	d.note(page.Warn, "the gateway lies: "+l.name)
-	answer, err := tell(ctx, gateway, device.key.Public(), forged)
+	answer, err := tell(ctx, gateway, device.Key.Public(), forged)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func tell(ctx context.Context, from *station, to keys.Public, p consent.Proposal
 	ctx, stop := context.WithTimeout(ctx, lieWait)
 	defer stop()
 	answers := make(chan message.Message, 1)
-	defer from.machine.AddDoor(func(who keys.Public, msg message.Message) bool {
+	defer from.Engine.AddDoor(func(who keys.Public, msg message.Message) bool {
 		var id consent.ID
 		switch msg := msg.(type) {
 		case consent.Refusal:
@@ -186,7 +186,7 @@ func tell(ctx context.Context, from *station, to keys.Public, p consent.Proposal
 		}
 		return true
 	})()
-	from.machine.Send(to, p)
+	from.Engine.Send(to, p)
 	select {
 	case a := <-answers:
 		return a, nil
@@ -217,7 +217,7 @@ func (d *custody) scan(gateway *station) {
 	needles, err := private(d.meterKey, lieLeaves)
 	if err == nil {
 		var records, found int
-		if records, found, err = search(gateway.db, needles); err == nil {
+		if records, found, err = search(gateway.DB, needles); err == nil {
 			d.mu.Lock()
 			d.whole.Records, d.whole.Private = records, found
 			d.mu.Unlock()

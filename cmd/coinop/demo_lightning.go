@@ -93,7 +93,7 @@ func (d *relay) open(ctx context.Context) error {
 	if err := d.start(&d.seller); err != nil {
 		return err
 	}
-	d.seller.config.Listen, d.sellerKey = d.seller.station.addr, d.seller.station.key.Public()
+	d.seller.config.Listen, d.sellerKey = d.seller.station.Addr, d.seller.station.Key.Public()
 	d.router.config.Rails = []string{
 		fmt.Sprintf("lightning:?alias=router&fee_base=%dmsat&fee_ppm=%d&max_dust=%dsat", uint64(relayFeeBase), relayFeePPM, relayMaxDust.Sats()),
 		relayTo(d.seller.station),
@@ -101,7 +101,7 @@ func (d *relay) open(ctx context.Context) error {
 	if err := d.start(&d.router); err != nil {
 		return err
 	}
-	d.router.config.Listen = d.router.station.addr
+	d.router.config.Listen = d.router.station.Addr
 	d.note(page.Good, fmt.Sprintf("the router has a public channel of %v to the charger", relayCapacity))
 	d.buyer.config.Rails = []string{relayTo(d.router.station)}
 	if err := d.start(&d.buyer); err != nil {
@@ -117,7 +117,7 @@ func (d *relay) open(ctx context.Context) error {
 
 // relayTo is the rail of whoever has a channel to a machine.
 func relayTo(s *station) string {
-	return fmt.Sprintf("lightning://%v@%s?capacity=%dsat&public=1&max_dust=%dsat", s.key.Public(), s.addr, relayCapacity.Sats(), relayMaxDust.Sats())
+	return fmt.Sprintf("lightning://%v@%s?capacity=%dsat&public=1&max_dust=%dsat", s.Key.Public(), s.Addr, relayCapacity.Sats(), relayMaxDust.Sats())
 }
 
 // give makes a machine's wallet known, and puts money into it.
@@ -141,7 +141,7 @@ func (d *relay) started(ctx context.Context, m *demoMachine, s *station) error {
 	if m != &d.buyer {
 		return nil
 	}
-	return s.machine.Connect(ctx, d.seller.config.Listen, d.sellerKey)
+	return s.Engine.Connect(ctx, d.seller.config.Listen, d.sellerKey)
 }
 
 // known waits until the channel to the charger is deep, and the car has heard of
@@ -179,7 +179,7 @@ func (d *relay) graph(ctx context.Context) int {
 	if s == nil {
 		return 0
 	}
-	sum, _ := lnrail.Summary(ctx, s.machine)
+	sum, _ := lnrail.Summary(ctx, s.Engine)
 	return sum.Graph
 }
 
@@ -191,7 +191,7 @@ func (d *relay) channelOf(ctx context.Context, m *demoMachine, peer keys.Public)
 	if s == nil {
 		return c, errors.New("the " + m.name + " is down")
 	}
-	sum, err := lnrail.Summary(ctx, s.machine)
+	sum, err := lnrail.Summary(ctx, s.Engine)
 	if err != nil {
 		return c, err
 	}
@@ -217,7 +217,7 @@ func (d *relay) look(ctx context.Context) {
 	far, farErr := d.channelOf(ctx, &d.router, d.sellerKey)
 	var sum node.Summary
 	if router != nil {
-		sum, _ = lnrail.Summary(ctx, router.machine)
+		sum, _ = lnrail.Summary(ctx, router.Engine)
 	}
 	sats := map[*demoMachine]int64{}
 	for script, m := range d.wallets {
@@ -269,7 +269,7 @@ func (d *relay) keyOf(m *demoMachine) keys.Public {
 	if m.station == nil {
 		return d.near.Peer
 	}
-	return m.station.key.Public()
+	return m.station.Key.Public()
 }
 
 func (d *relay) show(p *page.State) {
@@ -287,7 +287,7 @@ func (d *relay) show(p *page.State) {
 	r.Router.ChannelMsat = uint64(d.near.Remote + d.far.Local)
 	for m, shown := range map[*demoMachine]*page.Machine{&d.buyer: &p.Buyer, &d.router: &r.Router, &d.seller: &p.Seller} {
 		if m.station != nil {
-			shown.NodeKey = m.station.key.Public().String()
+			shown.NodeKey = m.station.Key.Public().String()
 		}
 	}
 	if d.cheat != nil {
@@ -313,7 +313,7 @@ func (c relayChannel) picture() page.Channel {
 	return shown
 }
 
-func (d *relay) cut(down bool) { d.buyer.station.machine.Cut(d.router.station.key.Public(), down) }
+func (d *relay) cut(down bool) { d.buyer.station.Engine.Cut(d.router.station.Key.Public(), down) }
 
 func (d *relay) actions() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
@@ -366,7 +366,7 @@ func (d *relay) settle(ctx context.Context) (*settlement, error) {
 	}
 	d.look(ctx)
 	for _, s := range []*station{d.buyer.station, d.router.station} {
-		for _, r := range s.rails {
+		for _, r := range s.Rails() {
 			if c, ok := rail.As[rail.Closer](r); ok {
 				if err := c.Shut(ctx, false); err != nil {
 					return nil, err
@@ -414,7 +414,7 @@ func (d *relay) quiet(ctx context.Context) error {
 	for {
 		hanging := 0
 		for _, m := range d.machines {
-			sum, err := lnrail.Summary(ctx, m.station.machine)
+			sum, err := lnrail.Summary(ctx, m.station.Engine)
 			if err != nil {
 				return err
 			}

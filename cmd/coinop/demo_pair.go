@@ -41,12 +41,12 @@ func (d *pair) open(ctx context.Context) error {
 		return err
 	}
 	// A restarted seller is found at the same place.
-	d.seller.config.Listen = d.seller.station.addr
-	d.sellerKey = d.seller.station.key.Public()
+	d.seller.config.Listen = d.seller.station.Addr
+	d.sellerKey = d.seller.station.Key.Public()
 	if _, _, err := d.fund(&d.buyer, demoFunds); err != nil {
 		return err
 	}
-	at := fmt.Sprintf("://%v@%s", d.sellerKey, d.seller.station.addr)
+	at := fmt.Sprintf("://%v@%s", d.sellerKey, d.seller.station.Addr)
 	d.buyer.config.Rails = []string{fmt.Sprintf("oneway%s?capacity=%dsat", at, demoCapacity.Sats())}
 	if d.demoOptions.rail == "payword" {
 		d.buyer.config.Rails = append(d.buyer.config.Rails, fmt.Sprintf("payword%s?coin=%dmsat&credit=%dsat", at, uint64(d.item.Price), demoCredit.Sats()))
@@ -71,7 +71,7 @@ func (d *pair) started(context.Context, *demoMachine, *station) error { return n
 func (d *pair) money() int64 { return demoFunds }
 
 func (d *pair) terms(ctx context.Context) (t oneway.Terms, err error) {
-	r := d.buyer.station.rail("oneway")
+	r := d.buyer.station.Rail("oneway")
 	if r == nil {
 		return t, errors.New("the buyer has no channel")
 	}
@@ -92,7 +92,7 @@ func (d *pair) look(ctx context.Context) {
 		if s == nil {
 			return sum
 		}
-		if r := s.rail("oneway"); r != nil {
+		if r := s.Rail("oneway"); r != nil {
 			if c, ok := rail.As[interface {
 				Summaries(context.Context) ([]oneway.Summary, error)
 			}](r); ok {
@@ -130,7 +130,7 @@ func (d *pair) show(p *page.State) {
 	}
 }
 
-func (d *pair) cut(down bool) { d.buyer.station.machine.Cut(d.sellerKey, down) }
+func (d *pair) cut(down bool) { d.buyer.station.Engine.Cut(d.sellerKey, down) }
 
 func (d *pair) actions() map[string]func(context.Context) error { return nil }
 
@@ -162,7 +162,7 @@ func (d *pair) settle(ctx context.Context) (*settlement, error) {
 	defer stop()
 	go d.mineEvery(mining, 150*time.Millisecond)
 	// The rail opened last is closed first: a meter settles over its channel.
-	for _, r := range slices.Backward(d.buyer.station.rails) {
+	for _, r := range slices.Backward(d.buyer.station.Rails()) {
 		if c, ok := rail.As[rail.Closer](r); ok {
 			if err := c.Shut(ctx, false); err != nil {
 				return nil, err

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"coinop.dev"
 	"coinop.dev/core/earn"
 	"coinop.dev/till"
 )
@@ -21,6 +22,17 @@ import (
 var devices = map[string]func() till.Device{
 	"sensor":  func() till.Device { return newSensor().deliver },
 	"charger": func() till.Device { return newCharger().deliver },
+}
+
+// checkDeliverers refuses services that nothing of this binary delivers.
+func checkDeliverers(c coinop.Config) error {
+	for _, s := range c.Sell {
+		kind, _, named := strings.Cut(s.From, ":")
+		if devices[s.From] == nil && !(named && (kind == "device" || kind == "http" || kind == "https" || kind == "data")) {
+			return usage{fmt.Errorf("item %q is sold from %q; there is sensor and charger, device:NAME, http://…, data:NAME", s.Item, s.From)}
+		}
+	}
+	return nil
 }
 
 // A reading is what a sensor delivers, as JSON.

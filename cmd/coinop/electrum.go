@@ -11,17 +11,17 @@ import (
 )
 
 func (s *station) serveElectrum(addr string) (uri string, stop func() error, err error) {
-	if s.chain == nil {
+	if s.Chain == nil {
 		return "", nil, errors.New("an Electrum server shows a chain; configure one that has whole blocks: regtest:, btcd:// or bitcoind://")
 	}
 	o := electrum.ServerOptions{
-		Source: s.chain, Listen: addr, Banner: s.Name,
+		Source: s.Chain, Listen: addr, Banner: s.Config.Name,
 		OnDrop: func(client string, reason error) {
-			s.machine.Log.Debug("electrum client", "client", client, "err", reason)
+			s.Engine.Log.Debug("electrum client", "client", client, "err", reason)
 		},
-		OnDown: func(err error) { s.machine.Log.Debug("electrum", "err", err) },
+		OnDown: func(err error) { s.Engine.Log.Debug("electrum", "err", err) },
 	}
-	if r, ok := s.chain.(chain.Ruled); ok {
+	if r, ok := s.Chain.(chain.Ruled); ok {
 		o.Params = r.Rules()
 	}
 	e, err := electrum.Serve(context.Background(), o)

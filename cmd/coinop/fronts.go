@@ -25,7 +25,7 @@ func (s *station) openFronts() (at map[string]string, stop func(), err error) {
 	for _, front := range []struct {
 		name, addr string
 		open       func(addr string) (uri string, stop func() error, err error)
-	}{{"electrum", s.Electrum, s.serveElectrum}, {"bccapi", s.BCCAPI, s.serveBCCAPI}} {
+	}{{"electrum", s.Config.Electrum, s.serveElectrum}, {"bccapi", s.Config.BCCAPI, s.serveBCCAPI}} {
 		if front.addr == "" {
 			continue
 		}
@@ -48,11 +48,11 @@ const (
 )
 
 func (s *station) serveBCCAPI(addr string) (uri string, stop func() error, err error) {
-	if s.chain == nil {
+	if s.Chain == nil {
 		return "", nil, errors.New("bccapi answers from a chain; configure one")
 	}
-	o := bccapi.Options{Source: s.chain, OnDown: func(err error) { s.machine.Log.Debug("bccapi", "err", err) }}
-	if r, ok := s.chain.(chain.Ruled); ok {
+	o := bccapi.Options{Source: s.Chain, OnDown: func(err error) { s.Engine.Log.Debug("bccapi", "err", err) }}
+	if r, ok := s.Chain.(chain.Ruled); ok {
 		o.Params = r.Rules()
 	}
 	l, err := net.Listen("tcp", addr)

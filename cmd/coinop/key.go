@@ -103,7 +103,7 @@ func (v keyView) text(w io.Writer) {
 }
 
 func (c *Config) viewKey(home secret.Home, node keys.Public) (v keyView, counter generation.Counter, err error) {
-	counter = c.counter(home, node)
+	counter = c.Counter(home, node)
 	v = keyView{Node: node, Home: c.homeName(), Counter: counter.String(), Guarded: home.Counter(node) != nil}
 	v.Start, err = counter.Read()
 	return v, counter, err
@@ -113,7 +113,7 @@ func (u *ui) showKey(c Config) error {
 	if err := u.passphrase(c.Key, false); err != nil {
 		return err
 	}
-	home, err := c.home()
+	home, err := c.Home()
 	if err != nil {
 		return usage{err}
 	}
@@ -138,14 +138,14 @@ func (u *ui) copyKey(c Config, uri string) error {
 			return err
 		}
 	}
-	from, err := c.home()
+	from, err := c.Home()
 	if err != nil {
 		return usage{err}
 	}
 	defer from.Close()
 	there := c
 	there.Key = uri
-	to, err := there.home()
+	to, err := there.Home()
 	if err != nil {
 		return usage{err}
 	}

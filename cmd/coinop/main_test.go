@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"testing"
 
+	"coinop.dev"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"coinop.dev/world/store"
@@ -30,12 +31,12 @@ func TestMain(m *testing.M) {
 
 // A store that another process holds is an error, and nothing else happens.
 func TestLockedStore(t *testing.T) {
-	c := Config{Data: t.TempDir()}
+	c := Config{coinop.Config{Data: t.TempDir()}}
 	first, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first.close()
+	defer first.Close()
 	if _, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("a second machine on one store: %v", err)
 	}

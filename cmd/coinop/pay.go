@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"coinop.dev"
 	"github.com/btcsuite/btcd/address/v2"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
@@ -101,15 +102,15 @@ func (u *ui) pay(ctx context.Context, config Config, p payment) error {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	opening, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	if err := s.synced(opening); err != nil {
 		return exit{err, exitConnect}
 	}
-	if err := s.openRails(opening); err != nil {
+	if err := s.OpenRails(opening); err != nil {
 		if errors.Is(err, tx.ErrFunds) {
-			err = fmt.Errorf("%w; pay some to %s", err, walletAddress(s.wallet().Public()))
+			err = fmt.Errorf("%w; pay some to %s", err, walletAddress(s.Wallet().Public()))
 		}
 		return err
 	}
@@ -207,7 +208,7 @@ func (p *payment) price(ctx context.Context, s *station, o money.Order) (money.O
 	if err != nil {
 		return o, usage{err}
 	}
-	tariff, err := purse.Browse(ctx, s.machine, seller)
+	tariff, err := purse.Browse(ctx, s.Engine, seller)
 	if err != nil {
 		return o, exit{err, exitConnect}
 	}
@@ -232,12 +233,12 @@ func (p *payment) price(ctx context.Context, s *station, o money.Order) (money.O
 
 // synced waits until the chain has been fetched.
 func (s *station) synced(ctx context.Context) error {
-	if s.chain == nil {
+	if s.Chain == nil {
 		return nil
 	}
 	for {
-		changed := s.chain.Changed()
-		_, _, err := s.chain.Tip(ctx)
+		changed := s.Chain.Changed()
+		_, _, err := s.Chain.Tip(ctx)
 		if err == nil {
 			return nil
 		}
@@ -311,7 +312,7 @@ func (p *payment) one(ctx context.Context, s *station, o money.Order) (map[strin
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	if p.item == "" {
-		r, err := s.purse.Pay(ctx, o)
+		r, err := s.Purse.Pay(ctx, o)
 		return map[string]any{"receipt": r}, err
 	}
 	_, rest, _ := strings.Cut(o.To, "://")
@@ -319,7 +320,7 @@ func (p *payment) one(ctx context.Context, s *station, o money.Order) (map[strin
 	if err != nil {
 		return nil, usage{err}
 	}
-	r, goods, err := s.purse.Buy(ctx, o, seller)
+	r, goods, err := s.Purse.Buy(ctx, o, seller)
 	result := map[string]any{"receipt": r}
 	if json.Valid(goods.Payload) {
 		result["goods"] = json.RawMessage(goods.Payload)
@@ -334,10 +335,10 @@ func (p *payment) one(ctx context.Context, s *station, o money.Order) (map[strin
 func (u *ui) shut(ctx context.Context, s *station, p payment) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	for i := len(s.rails) - 1; i >= 0; i-- {
-		if c, ok := rail.As[rail.Closer](s.rails[i]); ok {
+	for i := len(s.Rails()) - 1; i >= 0; i-- {
+		if c, ok := rail.As[rail.Closer](s.Rails()[i]); ok {
 			if err := c.Shut(ctx, false); err != nil {
-				return fmt.Errorf("close %s: %w", s.rails[i], err)
+				return fmt.Errorf("close %s: %w", s.Rails()[i], err)
 			}
 		}
 	}
@@ -433,7 +434,7 @@ func call(ctx context.Context, method, uri string, into any) error {
 		return exit{fmt.Errorf("is coinop serve running? %w", err), exitConnect}
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxConfig))
+	body, err := io.ReadAll(io.LimitReader(res.Body, coinop.MaxConfig))
 	if err != nil {
 		return exit{err, exitConnect}
 	}

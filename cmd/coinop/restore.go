@@ -39,7 +39,7 @@ func restoreCommand(u *ui) *cobra.Command {
 				return err
 			}
 			if from == "" {
-				from = string(config.backup())
+				from = string(config.BackupFile())
 			}
 			return u.restore(config, backup.File(from), drill)
 		},
@@ -99,7 +99,7 @@ func (u *ui) restore(c Config, from backup.File, drill bool) error {
 	r := rehearse(b, key)
 	r.From, r.Drill = string(from), drill
 	if !drill {
-		if err := putBack(c, c.counter(home, key.Public()), key, b, sealed); err != nil {
+		if err := putBack(c, c.Counter(home, key.Public()), key, b, sealed); err != nil {
 			return err
 		}
 	}
@@ -115,7 +115,7 @@ func (u *ui) restore(c Config, from backup.File, drill bool) error {
 // haveKey loads the machine's key. To restore without it is not possible, so
 // unlike machineKey it never makes one. The caller closes the home.
 func (c *Config) haveKey() (secret.Home, keys.Secret, error) {
-	home, err := c.home()
+	home, err := c.Home()
 	if err != nil {
 		return nil, keys.Secret{}, err
 	}
@@ -189,10 +189,10 @@ func (r restoration) text(w io.Writer) {
 
 // putBack writes the channels into the store, which must have none.
 func putBack(c Config, counter generation.Counter, key keys.Secret, b *core.Backup, sealed []byte) (err error) {
-	if !c.remembers() {
-		return usage{fmt.Errorf("store %s is forgotten when the command ends; name one on disk", c.store())}
+	if !c.Remembers() {
+		return usage{fmt.Errorf("store %s is forgotten when the command ends; name one on disk", c.StoreURI())}
 	}
-	db, err := store.Default.Open(c.store())
+	db, err := store.Default.Open(c.StoreURI())
 	if err != nil {
 		return err
 	}

@@ -171,15 +171,15 @@ func TestRestoreIntoAnEmptyStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range b.content.Channels {
-		restored, err := channel.Load(s.db, k.Index, node.ChannelSecret(b.key, k.Index))
+		restored, err := channel.Load(s.DB, k.Index, node.ChannelSecret(b.key, k.Index))
 		if err != nil || restored.Status() != channel.Stale || restored.Commit.Funding != k.Commit.Funding {
 			t.Errorf("channel %d: %v", k.Index, err)
 		}
 	}
-	if s.machine.Start <= 7 {
-		t.Errorf("start %d follows start 7", s.machine.Start)
+	if s.Engine.Start <= 7 {
+		t.Errorf("start %d follows start 7", s.Engine.Start)
 	}
-	s.close()
+	s.Close()
 	if code, _, errs := b.restore(); code != exitRefused || !strings.Contains(errs, "2 channels") {
 		t.Errorf("a second time: exit %d: %s", code, errs)
 	}
@@ -198,11 +198,11 @@ func TestOldStoreIsRefused(t *testing.T) {
 	}
 	start := func() (uint64, error) {
 		s, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler))
-		defer s.close()
+		defer s.Close()
 		if err != nil {
 			return 0, err
 		}
-		return s.machine.Start, nil
+		return s.Engine.Start, nil
 	}
 	state := filepath.Join(c.Data, "state")
 	copied, err := os.ReadFile(state)
@@ -228,7 +228,7 @@ func TestOldStoreIsRefused(t *testing.T) {
 	if n, err := start(); err != nil || n != first+2 {
 		t.Fatalf("afterwards: %d, %v", n, err)
 	}
-	db, err := store.Default.Open(c.store())
+	db, err := store.Default.Open(c.StoreURI())
 	if err != nil {
 		t.Fatal(err)
 	}

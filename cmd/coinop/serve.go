@@ -71,12 +71,12 @@ func serve(ctx context.Context, u *ui, config Config) error {
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	if err := s.openRails(ctx); err != nil {
+	defer s.Close()
+	if err := s.OpenRails(ctx); err != nil {
 		return err
 	}
-	ready := map[string]any{"ready": true, "name": config.Name, "node": s.key.Public(), "listen": s.addr, "pay_to": s.payTo()}
-	if m, ok := s.chain.(minerChain); ok {
+	ready := map[string]any{"ready": true, "name": config.Name, "node": s.Key.Public(), "listen": s.Addr, "pay_to": s.PayTo()}
+	if m, ok := s.Chain.(minerChain); ok {
 		ready["chain"] = "p2p://" + m.Addr()
 		if mine > 0 {
 			go mineEvery(life, m, mine)
@@ -100,7 +100,7 @@ func serve(ctx context.Context, u *ui, config Config) error {
 	}
 	if err := u.show(ready, func(w io.Writer) {
 		fmt.Fprintf(w, "%s is ready; pay it at\n", config.Name)
-		for _, uri := range s.payTo() {
+		for _, uri := range s.PayTo() {
 			fmt.Fprintf(w, "  %s\n", uri)
 		}
 		if chain, ok := ready["chain"]; ok {
@@ -112,13 +112,13 @@ func serve(ctx context.Context, u *ui, config Config) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-s.machine.Stopped():
-		return s.machine.Err()
+	case <-s.Engine.Stopped():
+		return s.Engine.Err()
 	}
 }
 
 func (s *station) payTo() (uris []string) {
-	for _, r := range s.rails {
+	for _, r := range s.Rails() {
 		if b, ok := rail.As[rail.Biller](r); ok {
 			uris = append(uris, b.PayTo())
 		}
@@ -201,21 +201,21 @@ func (s *station) apiStatus(w http.ResponseWriter, r *http.Request) {
 
 // status is everything a person asks of a machine.
 func (s *station) status(ctx context.Context) (map[string]any, error) {
-	v := map[string]any{"name": s.Name, "node": s.key.Public(), "pay_to": s.payTo()}
-	spent, err := s.purse.Summary(ctx)
+	v := map[string]any{"name": s.Config.Name, "node": s.Key.Public(), "pay_to": s.PayTo()}
+	spent, err := s.Purse.Summary(ctx)
 	if err != nil {
 		return nil, err
 	}
 	v["purse"] = spent
-	if s.till != nil {
-		earned, err := s.till.Summary(ctx)
+	if s.Till != nil {
+		earned, err := s.Till.Summary(ctx)
 		if err != nil {
 			return nil, err
 		}
 		v["till"] = earned
 	}
 	channels := []any{}
-	for _, r := range s.rails {
+	for _, r := range s.Rails() {
 		if c, ok := rail.As[summarizer](r); ok {
 			all, err := c.Summary(ctx)
 			if err != nil {
@@ -225,11 +225,11 @@ func (s *station) status(ctx context.Context) (map[string]any, error) {
 		}
 	}
 	v["channels"] = channels
-	if s.chain != nil {
-		if height, hash, err := s.chain.Tip(ctx); err == nil {
+	if s.Chain != nil {
+		if height, hash, err := s.Chain.Tip(ctx); err == nil {
 			v["chain"] = map[string]any{"height": height, "tip": hash.String()}
 		}
-		coins, err := s.chain.Coins(ctx, tx.P2WPKH(s.wallet().Public()))
+		coins, err := s.Chain.Coins(ctx, tx.P2WPKH(s.Wallet().Public()))
 		if err == nil {
 			sum := int64(0)
 			for _, c := range coins {
@@ -254,7 +254,7 @@ func (s *station) apiBill(w http.ResponseWriter, r *http.Request) {
 	}
 	bill := money.Bill{ID: purse.NewOrderID(), Amount: amount, For: r.FormValue("for")}
 	uris := []string{}
-	for _, held := range s.rails {
+	for _, held := range s.Rails() {
 		if b, ok := rail.As[rail.Biller](held); ok {
 			uri, err := b.Bill(bill)
 			if err != nil {
@@ -277,16 +277,16 @@ func (s *station) apiOrder(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, invalid("order", err))
 		return
 	}
-	if s.till == nil {
+	if s.Till == nil {
 		answer(w, nil, &money.Error{Kind: money.Refused, Op: "order", Err: errors.New("this machine has no till")})
 		return
 	}
-	o, err := s.till.Order(r.Context(), id)
+	o, err := s.Till.Order(r.Context(), id)
 	answer(w, o, err)
 }
 
 func (s *station) apiClose(w http.ResponseWriter, r *http.Request) {
-	for _, held := range s.rails {
+	for _, held := range s.Rails() {
 		if c, ok := rail.As[rail.Closer](held); ok {
 			if err := c.Shut(r.Context(), r.FormValue("force") == "true"); err != nil {
 				answer(w, nil, err)
@@ -298,7 +298,7 @@ func (s *station) apiClose(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *station) miner(w http.ResponseWriter) minerChain {
-	m, ok := s.chain.(minerChain)
+	m, ok := s.Chain.(minerChain)
 	if !ok {
 		answer(w, nil, &money.Error{Kind: money.Refused, Op: "chain", Err: errors.New("only a regtest: chain mines and gives money away")})
 		return nil

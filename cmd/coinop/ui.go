@@ -77,7 +77,7 @@ func (u *ui) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	for _, c := range []*cobra.Command{
 		demoCommand(u), serveCommand(u), payCommand(u), chargeCommand(u), checkCommand(u), channelCommand(u), restoreCommand(u),
-		keyCommand(u), walletCommand(u), accountCommand(u), railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), lightClientCommand(u), versionCommand(u),
+		keyCommand(u), walletCommand(u), accountCommand(u), railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), lightClientCommand(u), versionCommand(u), manCommand(u),
 	} {
 		if c != nil { // a part that this build leaves out
 			root.AddCommand(c)

@@ -239,9 +239,9 @@ func (u *ui) openWallet(ctx context.Context, c Config, set url.Values) (*session
 	if err != nil {
 		return nil, stopFirst(err)
 	}
-	r, err := s.openRail(ctx, uri)
+	r, err := s.OpenRail(ctx, uri)
 	if err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return &session{station: s, u: u, rail: r, account: account}, nil
 }
@@ -258,7 +258,7 @@ func (c *Config) homes() []string {
 // look runs f on the wallet.
 func (s *session) look(ctx context.Context, f func(*wallet.Wallet)) error {
 	there := false
-	err := s.machine.Host.Do(ctx, func(m *drive.Machine) {
+	err := s.Engine.Host.Do(ctx, func(m *drive.Machine) {
 		if w, ok := m.Core(wallet.Name).(*wallet.Wallet); ok {
 			there = true
 			f(w)
@@ -288,7 +288,7 @@ func (s *session) ready(ctx context.Context) (sum wallet.Summary, err error) {
 	begin := time.Now()
 	defer s.clear()
 	for seen := false; ; {
-		height, _, trouble := s.station.chain.Tip(ctx)
+		height, _, trouble := s.station.Chain.Tip(ctx)
 		seen = seen || trouble == nil
 		if err := s.look(ctx, func(w *wallet.Wallet) { sum = w.Summary() }); err != nil && ctx.Err() == nil {
 			return sum, err
@@ -298,13 +298,13 @@ func (s *session) ready(ctx context.Context) (sum wallet.Summary, err error) {
 			done = done && a.Synced
 		}
 		if done {
-			return sum, s.restored()
+			return sum, s.station.Config.restored()
 		}
 		s.say("the chain is looked through: block %d, %v so far", max(height, sum.Tip), time.Since(begin).Round(time.Second))
 		select {
 		case <-time.After(lookPause):
-		case <-s.machine.Stopped():
-			return sum, s.machine.Err()
+		case <-s.Engine.Stopped():
+			return sum, s.Engine.Err()
 		case <-ctx.Done():
 			if trouble == nil {
 				trouble = chain.ErrSyncing
@@ -338,7 +338,7 @@ func (u *ui) balance(ctx context.Context, c Config, timeout time.Duration, then 
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	h := holdings{}
@@ -380,7 +380,7 @@ func (u *ui) receive(ctx context.Context, c Config, ask payuri.URI, last bool, t
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	at, err := s.address(ctx, last)
@@ -404,7 +404,7 @@ func (s *session) address(ctx context.Context, last bool) (at wallet.Address, er
 			return at, err
 		}
 		ask := "cli/" + purse.NewOrderID().String()
-		v, err := s.machine.Host.Ask(ctx, wallet.Name, ask, wallet.Fresh{Ask: ask, Account: s.account})
+		v, err := s.Engine.Host.Ask(ctx, wallet.Name, ask, wallet.Fresh{Ask: ask, Account: s.account})
 		if err != nil {
 			return at, fmt.Errorf("%w; --last shows the last one again", err)
 		}
@@ -440,7 +440,7 @@ func (u *ui) history(ctx context.Context, c Config, timeout time.Duration) error
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if _, err := s.ready(ctx); err != nil {

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"coinop.dev"
 	"github.com/pelletier/go-toml/v2"
 
 	"coinop.dev/core/bitcoin/mnemonic"
@@ -112,7 +113,7 @@ func (c *Config) free(n *newWallet) error {
 	if n.seed == "" {
 		n.seed = (&url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(c.Data, "seed")), OmitHost: true}).String()
 	}
-	db, err := store.Default.Open(c.store())
+	db, err := store.Default.Open(c.StoreURI())
 	if err != nil {
 		return stopFirst(err)
 	}
@@ -250,7 +251,7 @@ func (u *ui) birthday(ctx context.Context, c Config, patience time.Duration) int
 	source, err := chain.Default.Open(ctx, c.Chain)
 	if err == nil {
 		defer source.Close()
-		view := &station{Config: c, chain: source}
+		view := &station{Machine: &coinop.Machine{Chain: source}, Config: c}
 		if err = view.synced(ctx); err == nil {
 			var height int32
 			if height, _, err = source.Tip(ctx); err == nil {

@@ -175,7 +175,7 @@ func (u *ui) send(ctx context.Context, c Config, p payout) error {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	sum, err := s.ready(ctx)
@@ -200,7 +200,7 @@ func (u *ui) send(ctx context.Context, c Config, p payout) error {
 
 // rules are the chain's that the session sees.
 func (s *session) rules() (*chaincfg.Params, error) {
-	if r, ok := s.station.chain.(chain.Ruled); ok {
+	if r, ok := s.station.Chain.(chain.Ruled); ok {
 		return r.Rules(), nil
 	}
 	return nil, fmt.Errorf("chain %s does not say whose rules it follows", s.Chain)
@@ -275,7 +275,7 @@ func (s *session) deliver(ctx context.Context, p payout, o money.Order) (v sendi
 		if err == nil && have.Tx != nil {
 			v.TxID, v.Fee = have.Tx.TxHash().String(), have.Fee
 			if v.Confirmations, err = s.depth(ctx, have); err == nil && v.Confirmations == 0 && !taken {
-				err = s.station.chain.Publish(ctx, have.Tx)
+				err = s.station.Chain.Publish(ctx, have.Tx)
 				taken = err == nil
 			}
 			if errors.Is(err, chain.ErrRefused) {
@@ -306,7 +306,7 @@ func (s *session) depth(ctx context.Context, p wallet.Payment) (int32, error) {
 	if p.Height == 0 {
 		return 0, nil
 	}
-	tip, _, err := s.station.chain.Tip(ctx)
+	tip, _, err := s.station.Chain.Tip(ctx)
 	return max(tip-p.Height+1, 0), err
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"coinop.dev"
 	"rsc.io/qr"
 
 	"coinop.dev/core/bitcoin/mnemonic"
@@ -236,13 +237,13 @@ func TestRestoreFindsWhatIsFarAhead(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if p.Tx != nil && s.station.chain.Publish(t.Context(), p.Tx) == nil {
+				if p.Tx != nil && s.station.Chain.Publish(t.Context(), p.Tx) == nil {
 					o.mine(1)
 				}
 			}
 		}
 	}
-	s.close()
+	s.Close()
 	have := o.balance(config).Confirmed
 	if have < 12*5_000-12*1_000 || have >= 12*5_000 {
 		t.Fatalf("the wallet has %d sat", have)
@@ -347,7 +348,7 @@ func TestQRCode(t *testing.T) {
 
 // Which rails are given the wallet's seed.
 func TestSeeded(t *testing.T) {
-	c := Config{Data: t.TempDir()}
+	c := Config{coinop.Config{Data: t.TempDir()}}
 	const rail = "bitcoin:?host=203.0.113.7:9736"
 	if got, err := c.seeded(rail); got != rail || err != nil {
 		t.Errorf("without a wallet: %s, %v", got, err)

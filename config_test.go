@@ -1,4 +1,4 @@
-package main
+package coinop
 
 import (
 	"os"
@@ -14,14 +14,14 @@ func FuzzConfig(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c, err := parseConfig(raw)
+		c, err := ParseConfig(raw)
 		if err != nil {
 			return
 		}
-		if c.check() == nil {
-			c.limits()
-			c.items()
-			c.store()
+		if c.Check() == nil {
+			c.SpendLimits()
+			c.Services()
+			c.StoreURI()
 		}
 	})
 }
@@ -29,14 +29,14 @@ func FuzzConfig(f *testing.F) {
 func TestEnvironment(t *testing.T) {
 	c := Config{Store: "mem:"}
 	env := map[string]string{"COINOP_STORE": "pebble:x", "COINOP_RAILS": "oneway: payword:"}
-	if err := c.environment(func(key string) (string, bool) { v, ok := env[key]; return v, ok }); err != nil {
+	if err := c.Environment(func(key string) (string, bool) { v, ok := env[key]; return v, ok }); err != nil {
 		t.Fatal(err)
 	}
 	if c.Store != "pebble:x" || len(c.Rails) != 2 {
 		t.Errorf("%+v", c)
 	}
 	env = map[string]string{"COINOP_LIMITS": "none"}
-	if err := c.environment(func(key string) (string, bool) { v, ok := env[key]; return v, ok }); err == nil {
+	if err := c.Environment(func(key string) (string, bool) { v, ok := env[key]; return v, ok }); err == nil {
 		t.Error("a table is set from the environment")
 	}
 }
@@ -48,18 +48,18 @@ func TestBadKeyFile(t *testing.T) {
 	if err := os.WriteFile(dir+"/key", []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadKey(dir); err == nil {
+	if _, err := (&Config{Data: dir}).LoadKey(); err == nil {
 		t.Error("a short key is accepted")
 	}
 	if raw, _ := os.ReadFile(dir + "/key"); string(raw) != "short" {
 		t.Error("the key file was written over")
 	}
 	dir = t.TempDir()
-	first, err := loadKey(dir)
+	first, err := (&Config{Data: dir}).LoadKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := loadKey(dir); err != nil || again.Public() != first.Public() {
+	if again, err := (&Config{Data: dir}).LoadKey(); err != nil || again.Public() != first.Public() {
 		t.Errorf("the key changed: %v", err)
 	}
 	if info, _ := os.Stat(dir + "/key"); info.Mode().Perm() != 0o600 {

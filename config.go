@@ -1,4 +1,4 @@
-package main
+package coinop
 
 import (
 	"bytes"
@@ -15,9 +15,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"coinop.dev/core/keys"
-	"coinop.dev/core/money"
+	"coinop.dev/core/offer"
 	"coinop.dev/core/spend"
-	"coinop.dev/core/trade"
 	"coinop.dev/rail"
 	"coinop.dev/world/backup"
 	"coinop.dev/world/generation"
@@ -54,22 +53,13 @@ type Config struct {
 	Generation string `toml:"generation"`
 	// Mine is how often a regtest chain gets a block, such as 2s; empty for
 	// only when asked.
-	Mine   string   `toml:"mine"`
-	Rails  []string `toml:"rails"`
-	Limits struct {
-		Order     money.Amount `toml:"order"`
-		UnitPrice money.Amount `toml:"unit_price"`
-		Total     money.Amount `toml:"total"`
-		Payee     money.Amount `toml:"payee"`
-		Period    spend.Period `toml:"period"`
-		PerMinute int          `toml:"per_minute"`
-	} `toml:"limits"`
-	Sell []struct {
-		Item  string       `toml:"item"`
-		Unit  string       `toml:"unit"`
-		Price money.Amount `toml:"price"`
-		From  string       `toml:"from"` // which device: sensor, charger
-	} `toml:"sell"`
+	Mine   string    `toml:"mine"`
+	Rails  []string  `toml:"rails"`
+	Limits Limits    `toml:"limits"`
+	Sell   []Service `toml:"sell"`
+	Rates  []Rate    `toml:"rate"`
+
+	Gateway
 
 	// AcceptStale starts with a store that may be an old copy. It comes from the
 	// command line only: for one start.
@@ -78,30 +68,30 @@ type Config struct {
 
 const (
 	configVersion = 1
-	// maxConfig bounds the file, in bytes.
-	maxConfig = 1 << 20
+	// MaxConfig bounds the file, in bytes.
+	MaxConfig = 1 << 20
 )
 
-// readConfig reads path strictly, then the environment.
-func readConfig(path string) (c Config, err error) {
+// ReadConfig reads path strictly, then the environment.
+func ReadConfig(path string) (c Config, err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return c, exit{fmt.Errorf("config %s does not exist; name one with --config", path), exitNotFound}
+		return c, fmt.Errorf("config %s does not exist; name one with --config (%w)", path, fs.ErrNotExist)
 	case err != nil:
 		return c, fmt.Errorf("config: %w", err)
-	case info.Size() > maxConfig:
-		return c, usage{fmt.Errorf("config %s is %d bytes; the limit is %d", path, info.Size(), maxConfig)}
+	case info.Size() > MaxConfig:
+		return c, invalid(fmt.Errorf("config %s is %d bytes; the limit is %d", path, info.Size(), MaxConfig))
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return c, fmt.Errorf("config: %w", err)
 	}
-	if c, err = parseConfig(raw); err != nil {
-		return c, usage{fmt.Errorf("config %s: %w", path, err)}
+	if c, err = ParseConfig(raw); err != nil {
+		return c, invalid(fmt.Errorf("config %s: %w", path, err))
 	}
-	if err := c.environment(os.LookupEnv); err != nil {
-		return c, usage{err}
+	if err := c.Environment(os.LookupEnv); err != nil {
+		return c, invalid(err)
 	}
 	for _, p := range []*string{&c.Data, &c.Backup, &c.Generation} {
 		if *p == "" || filepath.IsAbs(*p) {
@@ -111,13 +101,14 @@ func readConfig(path string) (c Config, err error) {
 			return c, fmt.Errorf("config: %w", err)
 		}
 	}
-	if err := c.check(); err != nil {
-		return c, usage{fmt.Errorf("config %s: %w", path, err)}
+	if err := c.Check(); err != nil {
+		return c, invalid(fmt.Errorf("config %s: %w", path, err))
 	}
 	return c, nil
 }
 
-func parseConfig(raw []byte) (c Config, err error) {
+// ParseConfig reads a TOML file strictly.
+func ParseConfig(raw []byte) (c Config, err error) {
 	err = toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields().Decode(&c)
 	var unknown *toml.StrictMissingError
 	var bad *toml.DecodeError
@@ -131,9 +122,9 @@ func parseConfig(raw []byte) (c Config, err error) {
 	return c, err
 }
 
-// environment lets COINOP_STORE and its like override the file. Secrets never
+// Environment lets COINOP_STORE and its like override the file. Secrets never
 // come this way.
-func (c *Config) environment(lookup func(string) (string, bool)) error {
+func (c *Config) Environment(lookup func(string) (string, bool)) error {
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		key := v.Type().Field(i).Tag.Get("toml")
@@ -160,7 +151,8 @@ func (c *Config) environment(lookup func(string) (string, bool)) error {
 	return nil
 }
 
-func (c *Config) check() error {
+// Check reports what is wrong with a config.
+func (c *Config) Check() error {
 	if c.Version != configVersion {
 		return fmt.Errorf("version is %d; this build reads version %d", c.Version, configVersion)
 	}
@@ -173,13 +165,13 @@ func (c *Config) check() error {
 		}
 	}
 	for _, s := range c.Sell {
-		switch {
-		case s.Item == "" || len(s.Item) > trade.MaxName || len(s.Unit) > trade.MaxName:
-			return fmt.Errorf("item %.80q: a name is 1 to %d bytes", s.Item, trade.MaxName)
-		case s.Price == 0:
-			return fmt.Errorf("item %q has no price", s.Item)
-		case devices[s.From] == nil:
-			return fmt.Errorf("item %q is sold from %q; there is sensor and charger", s.Item, s.From)
+		if _, err := s.service(); err != nil {
+			return err
+		}
+	}
+	for _, r := range c.Rates {
+		if err := r.source().Check(); err != nil {
+			return err
 		}
 	}
 	if c.Chain != "" {
@@ -190,54 +182,51 @@ func (c *Config) check() error {
 	return nil
 }
 
-func (c *Config) limits() spend.Limits {
+// SpendLimits are those of the purse.
+func (c *Config) SpendLimits() spend.Limits {
 	l := c.Limits
 	return spend.Limits{Order: l.Order, UnitPrice: l.UnitPrice, Total: l.Total, Payee: l.Payee, Period: l.Period, PerMinute: l.PerMinute}
 }
 
-func (c *Config) items() (items []trade.Item) {
+// Services is what the machine sells.
+func (c *Config) Services() (all []offer.Service) {
 	for _, s := range c.Sell {
-		items = append(items, trade.Item{Name: s.Item, Unit: s.Unit, Price: s.Price})
+		if v, err := s.service(); err == nil {
+			all = append(all, v)
+		}
 	}
-	return items
+	return all
 }
 
-func (c *Config) backup() backup.File {
+// BackupFile is where channels are backed up.
+func (c *Config) BackupFile() backup.File {
 	if c.Backup != "" {
 		return backup.File(c.Backup)
 	}
 	return backup.File(filepath.Join(c.Data, "channels.backup"))
 }
 
-// home is where the machine's key is.
-func (c *Config) home() (secret.Home, error) {
+// Home is where the machine's key is.
+func (c *Config) Home() (secret.Home, error) {
 	if c.Key == "" {
 		return &file.Home{Path: filepath.Join(c.Data, "key"), Plain: true}, nil
 	}
 	return secret.Default.Open(c.Key)
 }
 
-// machineKey loads the machine's key, or makes one the first time.
-func machineKey(home secret.Home) (keys.Secret, error) {
-	return secret.MachineKey(home, rand.Reader)
-}
-
-// loadKey is machineKey for who needs no more of its home.
-func (c *Config) loadKey() (keys.Secret, error) {
-	home, err := c.home()
+// LoadKey is the machine's key, for who needs no more of its home.
+func (c *Config) LoadKey() (keys.Secret, error) {
+	home, err := c.Home()
 	if err != nil {
 		return keys.Secret{}, err
 	}
 	defer home.Close()
-	return machineKey(home)
+	return secret.MachineKey(home, rand.Reader)
 }
 
-// loadKey loads the key of a machine whose config names no home for it.
-func loadKey(data string) (keys.Secret, error) { return (&Config{Data: data}).loadKey() }
-
-// counter counts the starts of the machine with a key: where the key is, if that
+// Counter counts the starts of the machine with a key: where the key is, if that
 // counts, or else in a file.
-func (c *Config) counter(home secret.Home, node keys.Public) generation.Counter {
+func (c *Config) Counter(home secret.Home, node keys.Public) generation.Counter {
 	if own := home.Counter(node); own != nil {
 		return own
 	}
@@ -248,10 +237,11 @@ func (c *Config) counter(home secret.Home, node keys.Public) generation.Counter 
 	return generation.File{Path: path, Node: node}
 }
 
-// remembers reports whether the store outlives the process.
-func (c *Config) remembers() bool { return !strings.HasPrefix(c.store(), "mem:") }
+// Remembers reports whether the store outlives the process.
+func (c *Config) Remembers() bool { return !strings.HasPrefix(c.StoreURI(), "mem:") }
 
-func (c *Config) store() string {
+// StoreURI names the store.
+func (c *Config) StoreURI() string {
 	if c.Store != "" {
 		return c.Store
 	}
