@@ -11,14 +11,13 @@ import (
 // Deliver tells who delivers to deliver an order. It is repeated after a crash,
 // with the same order.
 type Deliver struct {
-	Order   money.OrderID
-	Item    string
-	Units   uint64
-	Paid    money.Amount
-	Device  string    // which one of the fleet
-	Until   step.Time // not to be begun any more after this; 0 for ever
-	Attempt int       // since the start, from 0
-	Test    bool      // nobody has paid: it is tried out
+	Order  money.OrderID
+	Item   string
+	Units  uint64
+	Paid   money.Amount // of a session
+	Device string       // which one of the fleet
+	Until  step.Time    // not to be begun any more after this; 0 for ever
+	Test   bool         // nobody has paid: it is tried out
 }
 
 // Delivered is the answer. With an error the order stays owed and is tried again
@@ -59,14 +58,13 @@ type order struct {
 	soft  bool // while credit: some of it is only promised
 
 	// Of a door's order.
-	sale    *Sell
-	rail    string    // the core that holds the money
-	until   step.Time // when it is overdue; 0 never
-	at      step.Time // of the last change
-	ack     []byte
-	why     string // it failed, or is late
-	how     string // it was given back
-	attempt int
+	sale  *Sell
+	rail  string    // the core that holds the money
+	until step.Time // when it is overdue; 0 never
+	at    step.Time // of the last change
+	ack   []byte
+	why   string // it failed, or is late
+	how   string // it was given back
 }
 
 // waited reports whether somebody waits for something of the order.

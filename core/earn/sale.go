@@ -130,11 +130,12 @@ func (b *Book) begin(o *order, w wish, fx *step.Effects) {
 }
 
 func (b *Book) deliver(o *order, fx *step.Effects) {
-	d := Deliver{Order: o.id, Item: o.item, Units: o.units, Paid: o.paid, Until: o.until, Attempt: o.attempt}
-	o.attempt++
-	to := Device
+	d, to := Deliver{Order: o.id, Item: o.item, Units: o.units, Until: o.until}, Device
 	if s := o.sale; s != nil {
 		to, d.Device, d.Test = s.To, s.Device, s.Test
+	}
+	if to == Tab {
+		d.Paid = o.paid
 	}
 	fx.Send = append(fx.Send, step.Packet{To: to, Msg: d})
 }
@@ -286,6 +287,7 @@ func (b *Book) sold(o *order, d Delivered, fx *step.Effects) {
 			return
 		}
 		o.why = d.Err.Error()
+		b.write(o, fx)
 		fx.Wake = append(fx.Wake, step.Alarm{ID: "deliver", At: b.now + retryAfter})
 		return
 	}
