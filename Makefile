@@ -1,4 +1,4 @@
-.PHONY: test interop ci
+.PHONY: test interop ci release
 
 test: # the module's own tests
 	go test ./...
@@ -8,3 +8,6 @@ interop: # against real btcd, neutrino and lnd, which are built the first time
 
 ci: # everything that must pass before a change goes in
 	.ci/run
+
+release: # what users install, for all kinds of computers, into dist
+	go run ./cmd/release

@@ -45,9 +45,14 @@ type Service struct {
 	// in or has been given to Open.
 	From string `toml:"from"`
 	// Path and Host are what the paywall asks money for, of a service "http://…":
-	// "/api/*", "api.example.org". Default: /ITEM/*, any host.
+	// "/api/", "api.example.org" (patterns of http.ServeMux). Default: /ITEM/, which
+	// the service behind does not see, and any host.
 	Path string `toml:"path"`
 	Host string `toml:"host"`
+	// Estimate is how many units a request is reckoned at before it is served
+	// (default 1), Bundle how many a session is offered for.
+	Estimate uint64 `toml:"estimate"`
+	Bundle   uint64 `toml:"bundle"`
 }
 
 // A Price is in bitcoin or in a currency.
@@ -123,7 +128,9 @@ type Gateway struct {
 	// InsecureHTTP lets HTTP be on another address than loopback without TLS: behind
 	// somebody else's proxy.
 	InsecureHTTP bool `toml:"insecure_http"`
-	TLS          struct {
+	// Origins are those whose pages may buy through a browser; "*" for all.
+	Origins []string `toml:"origins"`
+	TLS     struct {
 		Cert string `toml:"cert"`
 		Key  string `toml:"key"`
 	} `toml:"tls"`
@@ -148,3 +155,11 @@ type Gateway struct {
 		Events []string `toml:"events"`
 	} `toml:"webhook"`
 }
+
+func (g *Gateway) doors() bool {
+	return g.Metrics != "" || g.MQTT.Listen != "" || g.MQTT.Broker != "" || g.CoAP.Listen != "" || g.CoAP.DTLS != "" || len(g.Serial) > 0
+}
+
+// Doors reports whether the machine is a gateway: it sells at doors, besides the
+// links of other machines.
+func (c *Config) Doors() bool { return c.HTTP != "" || c.Gateway.doors() }

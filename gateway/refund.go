@@ -52,8 +52,11 @@ func (s *Shop) payBack(ctx context.Context, r earn.Refund) error {
 }
 
 // RefundID names the payment that pays an order back.
-func RefundID(id money.OrderID) (back money.OrderID) {
-	sum := sha256.Sum256(append([]byte("coinop/refund"), id[:]...))
-	copy(back[:], sum[:])
-	return back
+func RefundID(id money.OrderID) money.OrderID { return Derived("coinop/refund", id) }
+
+// Derived is an order's ID that follows from another one: the same each time.
+func Derived(purpose string, id money.OrderID) (out money.OrderID) {
+	sum := sha256.Sum256(append([]byte(purpose), id[:]...))
+	copy(out[:], sum[:])
+	return out
 }

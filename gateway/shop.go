@@ -96,17 +96,17 @@ const serviceKey = "shop/service/"
 
 // loadServices reads what was set while running over what the config says.
 func (s *Shop) loadServices() error {
-	s.services = slices.Clone(s.o.Services)
+	services := slices.Clone(s.o.Services)
 	var fault error
 	err := s.m.DB.Scan(serviceKey, func(_ string, value []byte) bool {
 		var set offer.Service
 		if fault = json.Unmarshal(value, &set); fault != nil {
 			return false
 		}
-		for i := range s.services {
-			if s.services[i].Name == set.Name {
-				set.From = s.services[i].From // who delivers is the config's to say
-				s.services[i] = set
+		for i := range services {
+			if services[i].Name == set.Name {
+				set.From = services[i].From // who delivers is the config's to say
+				services[i] = set
 			}
 		}
 		return true
@@ -114,17 +114,20 @@ func (s *Shop) loadServices() error {
 	if err = errors.Join(err, fault); err != nil {
 		return fmt.Errorf("services: %w", err)
 	}
-	if len(s.services) > MaxServices {
-		return fmt.Errorf("%d services; the limit is %d", len(s.services), MaxServices)
+	if len(services) > MaxServices {
+		return fmt.Errorf("%d services; the limit is %d", len(services), MaxServices)
 	}
-	for i, v := range s.services {
+	for i, v := range services {
 		if err := v.Check(); err != nil {
 			return err
 		}
-		if slices.IndexFunc(s.services, func(w offer.Service) bool { return w.Name == v.Name }) != i {
+		if slices.IndexFunc(services, func(w offer.Service) bool { return w.Name == v.Name }) != i {
 			return fmt.Errorf("two services are called %s", v.Name)
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.services = services
 	return nil
 }
 
@@ -182,6 +185,29 @@ func (s *Shop) SetService(ctx context.Context, v offer.Service) error {
 	s.mu.Unlock()
 	s.reprice(ctx)
 	return s.m.Host.Tell(ctx, journal.Name, journal.Note{Type: journal.PriceChanged, Subject: v.Name, Data: data})
+}
+
+// Reload takes the services of a config that has changed: those that it has changed
+// are as it says, whatever was set before.
+func (s *Shop) Reload(ctx context.Context, services []offer.Service) error {
+	was := s.o.Services
+	s.mu.Lock()
+	s.o.Services = services
+	s.mu.Unlock()
+	var drop []step.Record
+	for _, v := range services {
+		if !slices.Contains(was, v) {
+			drop = append(drop, step.Record{Key: serviceKey + v.Name})
+		}
+	}
+	err := s.m.DB.Commit(drop)
+	if err == nil {
+		err = s.loadServices()
+	}
+	if err == nil {
+		s.reprice(ctx)
+	}
+	return err
 }
 
 // reprice tells the till what its tariff is now, for machines that buy over a link.

@@ -262,7 +262,7 @@ func (b *box) bill(amount money.Amount, hold bool) string {
 	b.t.Helper()
 	var id money.OrderID
 	rand.Read(id[:])
-	v, err := b.m.Host.Ask(b.ctx, node.Name, node.BillID+id.Key(), node.Bill{Bill: money.Bill{ID: id, Amount: amount, For: "interop"}, Hold: hold})
+	v, err := b.m.Host.Ask(b.ctx, node.Name, node.BillID+id.Key(), node.Bill{Bill: money.Bill{ID: id, Amount: amount, For: "interop", Hold: hold}})
 	must(b.t, err)
 	return v.(string)
 }

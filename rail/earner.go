@@ -61,10 +61,21 @@ func (e *Earner) PayTo() string { return e.payTo }
 
 // Bill puts a bill's order and amount into the payment URI.
 func (e *Earner) Bill(b money.Bill) (string, error) {
-	if b.Amount == 0 || b.Amount > money.MaxAmount {
-		return "", &money.Error{Kind: money.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
+	if b.Hold {
+		return "", &money.Error{Kind: money.Refused, Op: "bill " + b.ID.String(), Err: errors.New("this rail cannot hold money until delivery")}
+	}
+	if err := CheckBill(b); err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("%s?order=%v&amount_msat=%d", e.payTo, b.ID, uint64(b.Amount)), nil
+}
+
+// CheckBill refuses a bill of no possible amount.
+func CheckBill(b money.Bill) error {
+	if b.Amount == 0 || b.Amount > money.MaxAmount {
+		return &money.Error{Kind: money.Invalid, Op: "bill " + b.ID.String(), Err: fmt.Errorf("the amount is %v", b.Amount)}
+	}
+	return nil
 }
 
 // Settled returns the next payment, without its proof: that is the payer's.

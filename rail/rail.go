@@ -70,7 +70,9 @@ type Native interface{ Core() string }
 type Biller interface {
 	// PayTo is the payment URI under which this machine is paid.
 	PayTo() string
-	// Bill returns a payment URI for one bill.
+	// Bill returns a payment URI for one bill. What is paid by a bill with Hold
+	// comes to the till as a receipt.Held first; a rail that cannot hold refuses
+	// it (Refused).
 	Bill(b money.Bill) (string, error)
 	// Settled blocks for the next payment. Payments that nobody waits for are
 	// in the till's book all the same.
@@ -124,7 +126,7 @@ func (r *Rail) Core() (string, bool) {
 	return "", false
 }
 
-// As gives the optional power T of the rail: Biller, Closer.
+// As gives the optional power T of the rail: Biller, Sealer, Closer.
 func As[T any](r *Rail) (T, bool) {
 	t, ok := r.conn.(T)
 	return t, ok

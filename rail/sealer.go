@@ -17,7 +17,7 @@ type Sealer interface {
 
 // A Sale is a bill and its secret.
 type Sale struct {
-	Pay  string   // payment URI
+	Pay  string   // payment URI; a rail may give none once it is paid
 	Hash [32]byte // of Key: the payment hash
 	Key  sealed.Key
 }

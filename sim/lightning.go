@@ -364,7 +364,7 @@ func (l *Lightning) ask(d *deal) {
 		to := "lightning://" + d.to.key.Public().String() + "@sim:1"
 		switch d.kind {
 		case "invoice":
-			l.Tell(l.Now, d.to.Machine, node.Name, node.Bill{Bill: money.Bill{ID: d.ID, Amount: d.Amount, For: d.For}})
+			l.Tell(l.Now, d.to.Machine, node.Name, node.Bill{Bill: money.Bill{ID: d.ID, Amount: d.Amount, For: d.For, Hold: held(d.ID)}})
 			return
 		case "keysend":
 			to += "?keysend=1"

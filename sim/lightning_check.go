@@ -69,6 +69,9 @@ func (l *Lightning) invariants() error {
 			if d := l.deals[id]; d != nil && p == d.to && (e.times != 1 || e.amount != d.Amount) {
 				return fmt.Errorf("order %v of %v was earned %d times, %v", id, d.Amount, e.times, e.amount)
 			}
+			if d := l.deals[id]; d != nil && p == d.to && d.kind == "invoice" && cancels(id) {
+				return fmt.Errorf("order %v of %v was held, cancelled and earned", id, d.Amount)
+			}
 		}
 		if !p.honest {
 			continue

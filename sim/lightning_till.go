@@ -9,6 +9,7 @@ import (
 	"coinop.dev/core/codec"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/money"
+	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
 
@@ -42,8 +43,22 @@ func loadTill(db step.Reader) (*till, error) {
 // Step hears the node.
 func (t *till) Step(in step.Input) (fx step.Effects) {
 	for _, event := range in.Events {
+		if late, rang := event.(step.Rang); rang {
+			if id, ok := money.OrderIDFromKey(late.ID); ok {
+				fx.Send = append(fx.Send, word(id))
+			}
+			continue
+		}
 		r, _ := event.(step.Recv)
 		out, _ := r.Msg.(step.Outcome)
+		if v, held := out.Value.(receipt.Held); held {
+			if id := v.Holding().Order; id[3]%2 == 0 {
+				fx.Send = append(fx.Send, word(id))
+			} else {
+				fx.Wake = append(fx.Wake, step.Alarm{ID: id.Key(), At: in.At + step.Time(id[3])*100*step.Millisecond})
+			}
+			continue
+		}
 		v, ok := out.Value.(node.Earned)
 		if !ok {
 			continue
@@ -58,6 +73,19 @@ func (t *till) Step(in step.Input) (fx step.Effects) {
 		fx.Put = append(fx.Put, t.record(v.Entry().Order))
 	}
 	return fx
+}
+
+// held and cancels say of an order by invoice whether its money is held first, and
+// then given back.
+func held(id money.OrderID) bool    { return id[1]%2 == 0 }
+func cancels(id money.OrderID) bool { return held(id) && id[2]%4 == 0 }
+
+// word is what the till says of money that is held.
+func word(id money.OrderID) step.Packet {
+	if cancels(id) {
+		return step.Packet{To: node.Name, Msg: receipt.Cancel{Order: id}}
+	}
+	return step.Packet{To: node.Name, Msg: receipt.Release{Order: id}}
 }
 
 func (t *till) record(id money.OrderID) step.Record {

@@ -1,4 +1,4 @@
-//go:build !omit_bitcoin
+//go:build !omit_bitcoin && !omit_gateway
 
 package main
 
@@ -38,10 +38,11 @@ func accountCommand(u *ui) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if config.HTTP == "" {
-			return usage{errors.New("the config has no http address; the running gateway is asked there")}
+		r, err := config.running()
+		if err != nil {
+			return err
 		}
-		return call(cmd.Context(), method, "http://"+config.HTTP+"/v1/accounts"+what+"?"+values.Encode(), into)
+		return r.call(cmd.Context(), method, "/v1/accounts"+what, values, into)
 	}
 	named := func(use, short string, run func(cmd *cobra.Command, name string) error) *cobra.Command {
 		return &cobra.Command{
@@ -124,8 +125,8 @@ const codeBytes = 10
 const maxValid = 30 * 24 * time.Hour
 
 // accountAPI adds what accountCommand asks a running gateway.
-func (s *station) accountAPI(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/accounts", func(w http.ResponseWriter, r *http.Request) {
+func (s *station) accountAPI(handle func(pattern, scope string, h http.HandlerFunc)) {
+	handle("GET /v1/accounts", "admin", func(w http.ResponseWriter, r *http.Request) {
 		var sum wallet.Summary
 		err := s.Engine.Host.Do(r.Context(), func(m *drive.Machine) {
 			if core, ok := m.Core(wallet.Name).(*wallet.Wallet); ok {
@@ -134,17 +135,17 @@ func (s *station) accountAPI(mux *http.ServeMux) {
 		})
 		answer(w, sum, err)
 	})
-	mux.HandleFunc("POST /v1/accounts", func(w http.ResponseWriter, r *http.Request) {
+	handle("POST /v1/accounts", "admin", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.invite(r.Context(), r.FormValue("name"), r.FormValue("tenant"), r.FormValue("valid"))
 		answer(w, v, err)
 	})
-	mux.HandleFunc("POST /v1/accounts/address", func(w http.ResponseWriter, r *http.Request) {
+	handle("POST /v1/accounts/address", "admin", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.askWallet(r.Context(), "fresh/"+r.FormValue("name"), func(ask string) any {
 			return wallet.Fresh{Ask: ask, Account: r.FormValue("name")}
 		})
 		answer(w, v, err)
 	})
-	mux.HandleFunc("POST /v1/accounts/revoke", func(w http.ResponseWriter, r *http.Request) {
+	handle("POST /v1/accounts/revoke", "admin", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.askWallet(r.Context(), "revoke/"+r.FormValue("name"), func(ask string) any {
 			return wallet.Revoke{Ask: ask, Account: r.FormValue("name")}
 		})

@@ -1,4 +1,4 @@
-//go:build omit_bitcoin
+//go:build omit_bitcoin || omit_gateway
 
 package main
 
@@ -10,4 +10,4 @@ import (
 
 func accountCommand(*ui) *cobra.Command { return nil }
 
-func (s *station) accountAPI(*http.ServeMux) {}
+func (s *station) accountAPI(func(pattern, scope string, h http.HandlerFunc)) {}

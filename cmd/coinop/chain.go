@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -47,11 +46,12 @@ func chainCommand(u *ui) *cobra.Command {
 }
 
 func (u *ui) chain(ctx context.Context, config Config, what string, values url.Values) error {
-	if config.HTTP == "" {
-		return usage{errors.New("the config has no http address; the running machine is asked there")}
+	r, err := config.running()
+	if err != nil {
+		return err
 	}
 	var result map[string]any
-	if err := call(ctx, "POST", "http://"+config.HTTP+"/v1/chain/"+what+"?"+values.Encode(), &result); err != nil {
+	if err := r.call(ctx, "POST", "/v1/chain/"+what, values, &result); err != nil {
 		return err
 	}
 	return u.show(result, func(w io.Writer) { fmt.Fprintln(w, "done") })

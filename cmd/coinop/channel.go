@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -102,7 +101,7 @@ func (u *ui) channelDesk(ctx context.Context, config Config) (d desk, done func(
 	s, err := openStation(context.WithoutCancel(ctx), config, nil, u.log(config.Name))
 	config.Listen = listen
 	if errors.Is(err, store.ErrLocked) {
-		d, err := running(config, err)
+		d, err := asked(config, err)
 		return d, func() {}, err
 	}
 	if err != nil {
@@ -122,12 +121,13 @@ func (u *ui) channelDesk(ctx context.Context, config Config) (d desk, done func(
 	return local{s}, func() { s.Close() }, nil
 }
 
-// running is a machine that another process runs.
-func running(config Config, locked error) (desk, error) {
+// asked is a machine that another process runs.
+func asked(config Config, locked error) (desk, error) {
 	if config.HTTP == "" {
 		return nil, exit{fmt.Errorf("%w; stop the machine, or give its config an http address, where it is asked while it runs", locked), exitConnect}
 	}
-	return remote{"http://" + config.HTTP + "/v1/channels"}, nil
+	r, err := config.running()
+	return remote{r}, err
 }
 
 // lightning is the first Lightning rail of the config: it says how the node is
@@ -207,45 +207,20 @@ func (l local) close(ctx context.Context, o channelOrder) ([]node.ChannelSummary
 }
 
 // remote is the machine that coinop serve runs, by the address of its API.
-type remote struct{ base string }
+type remote struct{ *running }
 
 func (r remote) summary(ctx context.Context) (s node.Summary, err error) {
-	return s, call(ctx, "GET", r.base, &s)
+	return s, r.call(ctx, "GET", "/v1/channels", nil, &s)
 }
 
 func (r remote) open(ctx context.Context, o channelOrder) (b begun, err error) {
 	values := url.Values{"peer": {o.what}, "capacity": {o.capacity}, "push": {o.push}, "public": {strconv.FormatBool(o.public)}}
-	return b, call(ctx, "POST", r.base+"?"+values.Encode(), &b)
+	return b, r.call(ctx, "POST", "/v1/channels", values, &b)
 }
 
 func (r remote) close(ctx context.Context, o channelOrder) (list []node.ChannelSummary, err error) {
 	values := url.Values{"channel": {o.what}, "force": {strconv.FormatBool(o.force)}}
-	return list, call(ctx, "POST", r.base+"/close?"+values.Encode(), &list)
-}
-
-func (s *station) apiChannels(w http.ResponseWriter, r *http.Request) {
-	v, err := local{s}.summary(r.Context())
-	answer(w, v, err)
-}
-
-func (s *station) apiOpenChannel(w http.ResponseWriter, r *http.Request) {
-	v, err := local{s}.open(r.Context(), channelOrder{
-		what: r.FormValue("peer"), capacity: r.FormValue("capacity"), push: r.FormValue("push"), public: r.FormValue("public") == "true",
-	})
-	answer(w, v, invalidUsage("open a channel", err))
-}
-
-func (s *station) apiCloseChannel(w http.ResponseWriter, r *http.Request) {
-	v, err := local{s}.close(r.Context(), channelOrder{what: r.FormValue("channel"), force: r.FormValue("force") == "true"})
-	answer(w, v, invalidUsage("close a channel", err))
-}
-
-// invalidUsage has a mistake of the caller's answered as one.
-func invalidUsage(op string, err error) error {
-	if code := exitCode(err); err != nil && (code == exitUsage || code == exitNotFound) {
-		return invalid(op, err)
-	}
-	return err
+	return list, r.call(ctx, "POST", "/v1/channels/close", values, &list)
 }
 
 func openChannel(ctx context.Context, u *ui, config Config, o channelOrder) error {
@@ -372,7 +347,7 @@ func peek(ctx context.Context, config Config) (s node.Summary, err error) {
 	}
 	db, err := store.Default.Open(config.StoreURI())
 	if errors.Is(err, store.ErrLocked) {
-		d, err := running(config, err)
+		d, err := asked(config, err)
 		if err != nil {
 			return s, err
 		}

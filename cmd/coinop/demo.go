@@ -205,7 +205,7 @@ type demoMachine struct {
 
 // newMachine is one that is not started yet.
 func (d *demo) newMachine(name string, rails ...string) demoMachine {
-	return demoMachine{name: name, config: Config{coinop.Config{Name: name, Data: filepath.Join(d.dir, name), Rails: rails}}}
+	return demoMachine{name: name, config: Config{Config: coinop.Config{Name: name, Data: filepath.Join(d.dir, name), Rails: rails}}}
 }
 
 // sells makes a machine the demo's seller.

@@ -12,7 +12,7 @@ import (
 var updateDeps = flag.Bool("update-deps", false, "rewrite deps.txt")
 
 // deviceTags is what a build for a small device leaves out.
-const deviceTags = "omit_demo,omit_lab,omit_sim,omit_regtest,omit_pebble,omit_lnd,omit_rpc,omit_electrum,omit_tpm,omit_pkcs11,omit_bitcoin,omit_postgres"
+const deviceTags = "omit_demo,omit_lab,omit_sim,omit_regtest,omit_pebble,omit_lnd,omit_rpc,omit_electrum,omit_tpm,omit_pkcs11,omit_bitcoin,omit_postgres,omit_gateway"
 
 // deps.txt is every module that is linked, so that a new one is a line in a
 // diff that somebody must approve.

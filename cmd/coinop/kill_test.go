@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -210,12 +211,12 @@ func (s *slaughter) reckon() {
 			Earned uint64 `json:"earned_msat"`
 		} `json:"till"`
 	}
-	res, err := http.Get("http://" + s.http + "/v1/status")
+	token, err := os.ReadFile(filepath.Join(s.dir, "seller", tokenFile))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(&status); err != nil {
+	r := &running{base: "http://" + s.http, token: strings.TrimSpace(string(token)), client: http.DefaultClient}
+	if err := r.call(s.t.Context(), "GET", "/v1/status", nil, &status); err != nil {
 		s.t.Fatal(err)
 	}
 	if status.Till.Orders != s.rows*slaughterOrders || money.Amount(status.Till.Earned) != want {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 
 // A store that another process holds is an error, and nothing else happens.
 func TestLockedStore(t *testing.T) {
-	c := Config{coinop.Config{Data: t.TempDir()}}
+	c := Config{Config: coinop.Config{Data: t.TempDir()}}
 	first, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

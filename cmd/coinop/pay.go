@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"coinop.dev"
 	"github.com/btcsuite/btcd/address/v2"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
@@ -374,9 +372,6 @@ func chargeCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := money.ParseAmount(amount); err != nil {
-				return usage{err}
-			}
 			return u.charge(cmd.Context(), config, amount, what, wait)
 		},
 	}
@@ -388,16 +383,20 @@ func chargeCommand(u *ui) *cobra.Command {
 }
 
 func (u *ui) charge(ctx context.Context, config Config, amount, what string, wait time.Duration) error {
-	if config.HTTP == "" {
-		return usage{errors.New("the config has no http address; charge asks the running machine there")}
+	r, err := config.running()
+	if err != nil {
+		return err
 	}
-	base := "http://" + config.HTTP + "/v1"
+	due, err := money.ParseAmount(amount)
+	if err != nil {
+		return usage{err}
+	}
 	var bill struct {
 		Order  money.OrderID `json:"order"`
 		Amount uint64        `json:"amount_msat"`
 		Pay    []string      `json:"pay"`
 	}
-	if err := call(ctx, "POST", base+"/bills?"+url.Values{"amount": {amount}, "for": {what}}.Encode(), &bill); err != nil {
+	if err := r.call(ctx, "POST", "/v1/bills", map[string]any{"amount_msat": due, "for": what}, &bill); err != nil {
 		return err
 	}
 	if err := u.show(bill, func(w io.Writer) { fmt.Fprintln(w, strings.Join(bill.Pay, "\n")) }); err != nil || wait == 0 {
@@ -409,7 +408,7 @@ func (u *ui) charge(ctx context.Context, config Config, amount, what string, wai
 		var o struct {
 			Paid uint64 `json:"paid_msat"`
 		}
-		if err := call(ctx, "GET", base+"/orders/"+bill.Order.String(), &o); err != nil {
+		if err := r.call(ctx, "GET", "/v1/orders/"+bill.Order.String(), nil, &o); err != nil {
 			return err
 		}
 		if o.Paid >= bill.Amount {
@@ -421,27 +420,4 @@ func (u *ui) charge(ctx context.Context, config Config, amount, what string, wai
 			return exit{fmt.Errorf("order %v is not paid after %v", bill.Order, wait), exitFailed}
 		}
 	}
-}
-
-// call asks the API of a running machine.
-func call(ctx context.Context, method, uri string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, uri, nil)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return exit{fmt.Errorf("is coinop serve running? %w", err), exitConnect}
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, coinop.MaxConfig))
-	if err != nil {
-		return exit{err, exitConnect}
-	}
-	if res.StatusCode != http.StatusOK {
-		var problem struct{ Detail string }
-		json.Unmarshal(body, &problem)
-		return fmt.Errorf("%s %s: %s", method, uri, firstOf(problem.Detail, res.Status))
-	}
-	return json.Unmarshal(body, into)
 }

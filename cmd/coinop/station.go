@@ -14,7 +14,10 @@ import (
 )
 
 // Config is a machine's TOML file, with what the commands ask of it.
-type Config struct{ coinop.Config }
+type Config struct {
+	coinop.Config
+	path string // of the file
+}
 
 // readConfig reads a config for a command.
 func readConfig(path string) (Config, error) {
@@ -28,7 +31,7 @@ func readConfig(path string) (Config, error) {
 	if err == nil {
 		err = checkDeliverers(c)
 	}
-	return Config{c}, err
+	return Config{c, path}, err
 }
 
 // A station is a machine with its config. serve and pay run one, the demo two.

@@ -348,7 +348,7 @@ func TestQRCode(t *testing.T) {
 
 // Which rails are given the wallet's seed.
 func TestSeeded(t *testing.T) {
-	c := Config{coinop.Config{Data: t.TempDir()}}
+	c := Config{Config: coinop.Config{Data: t.TempDir()}}
 	const rail = "bitcoin:?host=203.0.113.7:9736"
 	if got, err := c.seeded(rail); got != rail || err != nil {
 		t.Errorf("without a wallet: %s, %v", got, err)

@@ -29,7 +29,7 @@ const (
 // Limits of what is said about a payment.
 const (
 	MaxProof = 1024 // bytes as an option; a longer one is posted to /pay
-	maxWays  = 8
+	MaxWays  = 8    // of an offer
 )
 
 // An Offer is what something costs and how to pay it: CBOR with the keys that
@@ -53,8 +53,8 @@ type Way struct {
 	Hash []byte `cbor:"2,keyasint,omitempty"` // payment hash, if the proof is its preimage
 }
 
-// A Proof shows that an offer is paid: with the preimage, with the payer's
-// receipt, or with neither if the seller has seen the payment itself.
+// A Proof shows that an offer is paid: with the preimage of its invoice, or with the
+// payer's receipt. Of what is free the token is enough.
 type Proof struct {
 	Token    []byte   `cbor:"0,keyasint"`
 	Preimage []byte   `cbor:"1,keyasint,omitempty"`
@@ -103,8 +103,8 @@ func Parse[T Offer | Proof | Receipt](b []byte) (v T, err error) {
 	if string(Encode(v)) != string(b) {
 		return v, fmt.Errorf("%T is not in the deterministic encoding of RFC 8949, section 4.2.1", v)
 	}
-	if o, ok := any(v).(Offer); ok && (len(o.Ways) > maxWays || o.Due > money.MaxAmount) {
-		return v, fmt.Errorf("offer has %d ways to pay %d msat; the limits are %d and all the bitcoin there can be", len(o.Ways), uint64(o.Due), maxWays)
+	if o, ok := any(v).(Offer); ok && (len(o.Ways) > MaxWays || o.Due > money.MaxAmount) {
+		return v, fmt.Errorf("offer has %d ways to pay %d msat; the limits are %d and all the bitcoin there can be", len(o.Ways), uint64(o.Due), MaxWays)
 	}
 	return v, nil
 }

@@ -11,9 +11,11 @@ import (
 	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/codec"
 	"coinop.dev/core/consent"
+	"coinop.dev/core/fleet"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/lightning/tower"
 	"coinop.dev/core/lightning/wire"
+	"coinop.dev/core/sealed"
 	"coinop.dev/core/trade"
 	"coinop.dev/core/wallet"
 )
@@ -47,6 +49,10 @@ func Decode(b []byte) (Message, error) {
 		return node.Decode(b)
 	case tower.Owns(typ):
 		return tower.Decode(b)
+	case fleet.Owns(typ):
+		return fleet.Decode(b)
+	case sealed.Owns(typ):
+		return sealed.Decode(b)
 	case consent.Owns(typ):
 		return consent.Decode(b)
 	case wallet.Owns(typ):

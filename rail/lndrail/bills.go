@@ -1,6 +1,7 @@
 package lndrail
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +23,10 @@ const (
 	// lnd has taken in time.
 	grace = 10 * step.Minute
 
+	// MaxHolds bounds the bills with Hold that are not at their end: lnd is listened
+	// to about each.
+	MaxHolds = 512
+
 	maxAsker = 80 // bytes of a machine's name
 )
 
@@ -34,18 +39,35 @@ type bill struct {
 	amount  money.Amount
 	asker   string // the machine that asked; "" if we did
 	hash    [32]byte
-	invoice string // empty once paid
+	invoice string // empty once it has ended
 	expires step.Time
-	paid    bool
+	hold    bool
+	until   step.Time // of what lnd holds: when it gives it back
+	state   billState
 	n       uint64
 }
+
+// A billState is how far a bill is. Only one that is to be held can be in the last
+// three.
+type billState uint8
+
+const (
+	open     billState = iota
+	paid               // at its end
+	held               // lnd has the money, and the till is asked
+	released           // the till has said yes, and lnd is told until it has settled
+	returned           // at its end: cancelled by the till, or by lnd
+)
+
+func (x *bill) ended() bool { return x.state == paid || x.state == returned }
 
 // bills is the book of them as a core. Invariants: an order has one hash and a
 // hash one order; what lnd says is paid is an outcome once.
 type bills struct {
 	next    uint64
 	settled uint64 // lnd's settle_index of the last payment that is filed
-	open    int
+	open    int    // bills that have not ended
+	holds   int    // those among them that are to be held
 	byID    map[money.OrderID]*bill
 	byHash  map[[32]byte]*bill
 	queue   []*bill // all, oldest first; one that gave way is still there, without an order
@@ -71,8 +93,45 @@ type (
 		amount money.Amount
 		index  uint64 // settle_index; 0 if lnd was asked and did not tell
 	}
+	// isAccepted files that lnd holds a payment, isCanceled that it has given it
+	// back, or will never take it.
+	isAccepted struct {
+		hash  [32]byte
+		until step.Time
+	}
+	isCanceled struct{ hash [32]byte }
 	// answer carries what was asked; it is no payment that a till would count.
 	answer struct{ *bill }
+)
+
+// A told is a packet to lnd: what the till has decided about a payment that lnd
+// holds. It is repeated whenever lnd says that it still holds it.
+type told struct {
+	*bill
+	settle bool
+}
+
+// toLnd is the outlet that takes told.
+const toLnd = "lnd"
+
+// waits is what the till hears of money that lnd holds.
+type waits struct {
+	entry receipt.Entry
+	until step.Time
+}
+
+// Holding makes it a receipt.Held.
+func (w waits) Holding() receipt.Entry { return w.entry }
+
+// Until makes it a receipt.Held.
+func (w waits) Until() step.Time { return w.until }
+
+// heldID begins the ID of what is said about holding; the order follows.
+const heldID = "held/"
+
+var (
+	errTill = errors.New("the till has cancelled it")
+	errLnd  = errors.New("lnd has given it back")
 )
 
 func newBills() *bills {
@@ -81,7 +140,7 @@ func newBills() *bills {
 
 // Step files bills and payments.
 func (b *bills) Step(in step.Input) (fx step.Effects) {
-	step.Assert(b.open <= MaxBills && len(b.byID) == len(b.byHash), "lnd: %d bills, %d hashes, %d open", len(b.byID), len(b.byHash), b.open)
+	step.Assert(b.open <= MaxBills && b.holds <= MaxHolds && len(b.byID) == len(b.byHash), "lnd: %d bills, %d hashes, %d open", len(b.byID), len(b.byHash), b.open)
 	for _, event := range in.Events {
 		switch ev := event.(type) {
 		case findBill:
@@ -91,6 +150,12 @@ func (b *bills) Step(in step.Input) (fx step.Effects) {
 			fx.Done = append(fx.Done, step.Outcome{ID: ev.ask, Value: b.copy(ev.order), Err: err})
 		case wasPaid:
 			b.wasPaid(ev, &fx)
+		case isAccepted:
+			b.isAccepted(ev, &fx)
+		case isCanceled:
+			b.isCanceled(ev, &fx)
+		case step.Recv:
+			b.told(ev.Msg, &fx)
 		}
 	}
 	return fx
@@ -107,7 +172,7 @@ func (b *bills) copy(id money.OrderID) answer {
 
 func (b *bills) file(ev file, now step.Time, fx *step.Effects) error {
 	if was := b.byID[ev.order]; was != nil {
-		if was.hash != ev.old || was.paid {
+		if was.hash != ev.old || was.state != open {
 			return nil // the one that is filed stays
 		}
 		b.remove(was, fx)
@@ -116,19 +181,106 @@ func (b *bills) file(ev file, now step.Time, fx *step.Effects) error {
 	if b.open >= MaxBills {
 		return fmt.Errorf("%d invoices wait for their payment already; the first expires at %d", MaxBills, b.queue[0].expires)
 	}
+	if ev.hold && b.holds >= MaxHolds {
+		return fmt.Errorf("%d orders that are to be held wait for their end already", MaxHolds)
+	}
 	x := ev.bill
 	x.n = b.next
 	b.next++
-	b.open++
+	b.count(&x, 1)
 	b.byID[x.order], b.byHash[x.hash] = &x, &x
 	b.queue = append(b.queue, &x)
 	fx.Put = append(fx.Put, b.head(), x.record())
 	return nil
 }
 
+// count keeps the numbers of bills that have not ended.
+func (b *bills) count(x *bill, by int) {
+	b.open += by
+	if x.hold {
+		b.holds += by
+	}
+}
+
+// end is the last state of a bill.
+func (b *bills) end(x *bill, s billState, fx *step.Effects) {
+	x.state, x.invoice = s, ""
+	b.count(x, -1)
+	fx.Put = append(fx.Put, x.record())
+}
+
+// isAccepted asks the till, or tells lnd what the till has said.
+func (b *bills) isAccepted(ev isAccepted, fx *step.Effects) {
+	x := b.byHash[ev.hash]
+	if x == nil || !x.hold {
+		return
+	}
+	switch x.state {
+	case open:
+		x.state, x.until = held, ev.until
+		fx.Put = append(fx.Put, x.record())
+		fallthrough
+	case held:
+		w := waits{receipt.Entry{Order: x.order, Amount: x.amount}, x.until}
+		fx.Done = append(fx.Done, step.Outcome{ID: heldID + x.order.Key(), Value: w})
+	case released, returned:
+		b.tell(x, fx)
+	}
+}
+
+// isCanceled is the end of what lnd held, or would have.
+func (b *bills) isCanceled(ev isCanceled, fx *step.Effects) {
+	x := b.byHash[ev.hash]
+	if x == nil || !x.hold || x.state == paid {
+		return
+	}
+	x.until = 0
+	if x.state == returned {
+		fx.Put = append(fx.Put, x.record())
+		return
+	}
+	b.giveBack(x, errLnd, fx)
+}
+
+// tell sends lnd the till's word.
+func (b *bills) tell(x *bill, fx *step.Effects) {
+	c := *x
+	fx.Send = append(fx.Send, step.Packet{To: toLnd, Msg: told{&c, x.state == released}})
+}
+
+// told takes the till's word.
+func (b *bills) told(word any, fx *step.Effects) {
+	switch m := word.(type) {
+	case receipt.Release:
+		if x := b.byID[m.Order]; x != nil && x.state == held {
+			x.state = released
+			fx.Put = append(fx.Put, x.record())
+			b.tell(x, fx)
+		}
+	case receipt.Cancel:
+		if x := b.byID[m.Order]; x != nil && x.state == held {
+			b.giveBack(x, errTill, fx)
+			b.tell(x, fx)
+		}
+	}
+}
+
+// giveBack ends a bill whose money is not taken. If nobody has paid it, nobody is
+// told.
+func (b *bills) giveBack(x *bill, why error, fx *step.Effects) {
+	was := x.state
+	b.end(x, returned, fx)
+	if was == open {
+		return
+	}
+	e := receipt.Entry{Order: x.order, Amount: x.amount}
+	err := &money.Error{Kind: money.Unpaid, Op: "hold " + x.order.String(), Err: why}
+	fx.Done = append(fx.Done, step.Outcome{ID: heldID + x.order.Key(), Value: receipt.Returned{Entry: e}, Err: err})
+}
+
 func (b *bills) wasPaid(ev wasPaid, fx *step.Effects) {
 	x := b.byHash[ev.hash]
-	ours := x != nil && !x.paid
+	ours := x != nil && !x.ended()
 	if ev.index > b.settled {
 		b.settled = ev.index
 		head := b.head()
@@ -138,9 +290,7 @@ func (b *bills) wasPaid(ev wasPaid, fx *step.Effects) {
 	if !ours {
 		return
 	}
-	x.paid, x.invoice = true, ""
-	b.open--
-	fx.Put = append(fx.Put, x.record())
+	b.end(x, paid, fx)
 	entries := []receipt.Entry{{Order: x.order, Amount: ev.amount}}
 	fx.Done = append(fx.Done, step.Outcome{ID: newPayment, Value: receipt.Paid{Batch: &receipt.Batch{Entries: entries}}})
 }
@@ -148,11 +298,11 @@ func (b *bills) wasPaid(ev wasPaid, fx *step.Effects) {
 // newPayment is the ID of the outcomes that the till files.
 const newPayment = "new"
 
-// forget drops what cannot be paid any more, and the oldest paid bills beyond
-// KeepBills.
+// forget drops what cannot be paid any more, and the oldest bills beyond KeepBills
+// that have ended.
 func (b *bills) forget(now step.Time, fx *step.Effects) {
-	paid := len(b.byID) - b.open
-	if len(b.queue) < MaxBills && paid <= KeepBills {
+	ended := len(b.byID) - b.open
+	if len(b.queue) < MaxBills && ended <= KeepBills {
 		return
 	}
 	kept := b.queue[:0:0]
@@ -160,11 +310,11 @@ func (b *bills) forget(now step.Time, fx *step.Effects) {
 		switch {
 		case b.byHash[x.hash] != x: // gave way
 			continue
-		case x.paid && paid > KeepBills:
-			paid--
+		case x.ended() && ended > KeepBills:
+			ended--
 			b.remove(x, fx)
 			continue
-		case !x.paid && now > x.expires+grace:
+		case x.state == open && now > x.expires+grace:
 			b.remove(x, fx)
 			continue
 		}
@@ -174,18 +324,19 @@ func (b *bills) forget(now step.Time, fx *step.Effects) {
 }
 
 func (b *bills) remove(x *bill, fx *step.Effects) {
-	if !x.paid {
-		b.open--
+	if !x.ended() {
+		b.count(x, -1)
 	}
 	delete(b.byID, x.order)
 	delete(b.byHash, x.hash)
 	fx.Put = append(fx.Put, step.Record{Key: x.key()})
 }
 
-// waiting is the hashes that may be paid.
-func (b *bills) waiting() (all [][32]byte) {
+// waiting is the hashes about which lnd has not had its last word: of bills that
+// are to be held, or of the others.
+func (b *bills) waiting(hold bool) (all [][32]byte) {
 	for _, x := range b.queue {
-		if b.byHash[x.hash] == x && !x.paid {
+		if b.byHash[x.hash] == x && x.hold == hold && (!x.ended() || x.state == returned && x.until > 0) {
 			all = append(all, x.hash)
 		}
 	}
@@ -213,11 +364,11 @@ func (x *bill) record() step.Record {
 	b = append(b, x.hash[:]...)
 	b = codec.AppendUint(b, int64(x.expires))
 	b = codec.AppendBytes(b, x.invoice)
-	paid := byte(0)
-	if x.paid {
-		paid = 1
+	b = append(b, byte(x.state))
+	if x.hold {
+		b = codec.AppendUint(b, int64(x.until))
 	}
-	return step.Record{Key: x.key(), Value: append(b, paid)}
+	return step.Record{Key: x.key(), Value: b}
 }
 
 func readBill(id money.OrderID, r *codec.Reader) *bill {
@@ -225,7 +376,10 @@ func readBill(id money.OrderID, r *codec.Reader) *bill {
 	r.Fill(x.hash[:])
 	x.expires = step.Time(r.Uvarint())
 	x.invoice = r.String(billing.MaxInvoice, "invoice")
-	x.paid = r.U8() == 1
+	x.state = billState(r.Int(int(returned), "state"))
+	if x.hold = r.Len() > 0; x.hold {
+		x.until = step.Time(r.Uvarint())
+	}
 	return x
 }
 
@@ -261,8 +415,8 @@ func loadBills(db step.Reader) (*bills, error) {
 		x := readBill(id, r)
 		b.byID[id], b.byHash[x.hash] = x, x
 		b.queue = append(b.queue, x)
-		if !x.paid {
-			b.open++
+		if !x.ended() {
+			b.count(x, 1)
 		}
 	})
 	slices.SortFunc(b.queue, func(x, y *bill) int {

@@ -52,6 +52,7 @@ type fakeLnd struct {
 	payments map[[32]byte]*lnrpc.Payment
 	sends    int // SendPaymentV2 that began a payment
 
+	deaf  int // SettleInvoice that get lost
 	limit money.Amount
 	// trouble, if set, may lose the answer to the i-th call of SendPaymentV2,
 	// before or after it has paid.
@@ -142,17 +143,31 @@ func (f *fakeLnd) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo,
 }
 
 func (f *fakeLnd) AddInvoice(_ context.Context, ask *lnrpc.Invoice) (*lnrpc.AddInvoiceResponse, error) {
-	preimage := make([]byte, 32)
-	rand.Read(preimage)
+	preimage := ask.RPreimage
+	if preimage == nil {
+		preimage = make([]byte, 32)
+		rand.Read(preimage)
+	}
 	hash := sha256.Sum256(preimage)
-	text, err := f.bolt11(hash, money.Amount(ask.ValueMsat), ask.Memo)
+	text, err := f.add(hash, preimage, ask.ValueMsat, ask.Memo)
 	if err != nil {
 		return nil, err
 	}
+	return &lnrpc.AddInvoiceResponse{RHash: hash[:], PaymentRequest: text}, nil
+}
+
+func (f *fakeLnd) add(hash [32]byte, preimage []byte, msat int64, memo string) (string, error) {
+	text, err := f.bolt11(hash, money.Amount(msat), memo)
+	if err != nil {
+		return "", err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.invoices[hash] = &lnrpc.Invoice{RPreimage: preimage, RHash: hash[:], PaymentRequest: text, ValueMsat: ask.ValueMsat}
-	return &lnrpc.AddInvoiceResponse{RHash: hash[:], PaymentRequest: text}, nil
+	if f.invoices[hash] != nil {
+		return "", status.Error(codes.Unknown, "invoice with payment hash already exists")
+	}
+	f.invoices[hash] = &lnrpc.Invoice{RPreimage: preimage, RHash: hash[:], PaymentRequest: text, ValueMsat: msat}
+	return text, nil
 }
 
 func (f *fakeLnd) bolt11(hash [32]byte, a money.Amount, memo string) (string, error) {
@@ -182,7 +197,68 @@ func (f *fakeLnd) CancelInvoice(_ context.Context, ask *lnrpc.CancelInvoiceMsg) 
 		return nil, status.Error(codes.Unknown, "the invoice is settled")
 	}
 	i.State = lnrpc.Invoice_CANCELED
+	f.wake()
 	return &lnrpc.CancelInvoiceResp{}, nil
+}
+
+// wake tells whoever listens that something has changed.
+func (f *fakeLnd) wake() {
+	close(f.news)
+	f.news = make(chan struct{})
+}
+
+func (f *fakeLnd) AddHoldInvoice(_ context.Context, ask *lnrpc.AddHoldInvoiceRequest) (*lnrpc.AddHoldInvoiceResp, error) {
+	text, err := f.add([32]byte(ask.Hash), nil, ask.ValueMsat, ask.Memo)
+	return &lnrpc.AddHoldInvoiceResp{PaymentRequest: text}, err
+}
+
+func (f *fakeLnd) SettleInvoice(_ context.Context, ask *lnrpc.SettleInvoiceMsg) (*lnrpc.SettleInvoiceResp, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.deaf > 0 {
+		f.deaf--
+		return nil, status.Error(codes.Unavailable, "the connection is gone")
+	}
+	i := f.invoices[sha256.Sum256(ask.Preimage)]
+	if i == nil || i.State != lnrpc.Invoice_ACCEPTED {
+		return nil, status.Error(codes.Unknown, "the invoice is not accepted")
+	}
+	i.RPreimage = ask.Preimage
+	f.settle(i)
+	return &lnrpc.SettleInvoiceResp{}, nil
+}
+
+func (f *fakeLnd) settle(i *lnrpc.Invoice) {
+	i.State, i.AmtPaidMsat, i.SettleIndex = lnrpc.Invoice_SETTLED, i.ValueMsat, uint64(len(f.settled))+1
+	f.settled = append(f.settled, f.show(i))
+	f.wake()
+}
+
+func (f *fakeLnd) SubscribeSingleInvoice(ask *lnrpc.SubscribeSingleInvoiceRequest, s grpc.ServerStreamingServer[lnrpc.Invoice]) error {
+	for told := lnrpc.Invoice_InvoiceState(-1); ; {
+		f.mu.Lock()
+		i, news := f.invoices[[32]byte(ask.RHash)], f.news
+		if i != nil {
+			i = f.show(i)
+		}
+		f.mu.Unlock()
+		if i == nil {
+			return status.Error(codes.NotFound, "there is no such invoice")
+		}
+		if i.State != told {
+			told = i.State
+			if err := s.Send(i); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-news:
+		case <-s.Context().Done():
+			return nil
+		case <-f.ended:
+			return nil
+		}
+	}
 }
 
 // SubscribeInvoices tells of nothing before an index of 0, as lnd does.
@@ -230,7 +306,7 @@ func (f *fakeLnd) SendPaymentV2(ask *lnrpc.SendPaymentRequest, s grpc.ServerStre
 	}
 	p, err := f.pay(i)
 	if err == nil {
-		err = after
+		p, err = f.await(s.Context(), i.Hash), after
 	}
 	if err != nil {
 		return err
@@ -251,14 +327,40 @@ func (f *fakeLnd) pay(i invoice.Invoice) (*lnrpc.Payment, error) {
 	switch {
 	case i.Amount > f.limit:
 		p.FailureReason = lnrpc.PaymentFailureReason_FAILURE_REASON_INSUFFICIENT_BALANCE
+	case known != nil && known.State == lnrpc.Invoice_OPEN && known.RPreimage == nil:
+		p.Status = lnrpc.Payment_IN_FLIGHT
+		known.State = lnrpc.Invoice_ACCEPTED
+		f.wake()
 	case known != nil && known.State == lnrpc.Invoice_OPEN:
 		p.Status, p.PaymentPreimage = lnrpc.Payment_SUCCEEDED, hex.EncodeToString(known.RPreimage)
-		known.State, known.AmtPaidMsat, known.SettleIndex = lnrpc.Invoice_SETTLED, int64(i.Amount), uint64(len(f.settled))+1
-		f.settled = append(f.settled, f.show(known))
-		close(f.news)
-		f.news = make(chan struct{})
+		f.settle(known)
 	}
 	return p, nil
+}
+
+// await is the end of a payment: of one that is held, what its payee says.
+func (f *fakeLnd) await(ctx context.Context, hash [32]byte) *lnrpc.Payment {
+	for {
+		f.mu.Lock()
+		p, i, news := f.payments[hash], f.invoices[hash], f.news
+		if p.Status == lnrpc.Payment_IN_FLIGHT && i.State == lnrpc.Invoice_SETTLED {
+			p.Status, p.PaymentPreimage = lnrpc.Payment_SUCCEEDED, hex.EncodeToString(i.RPreimage)
+		}
+		if p.Status == lnrpc.Payment_IN_FLIGHT && i.State == lnrpc.Invoice_CANCELED {
+			p.Status = lnrpc.Payment_FAILED
+		}
+		f.mu.Unlock()
+		if p.Status != lnrpc.Payment_IN_FLIGHT {
+			return p
+		}
+		select {
+		case <-news:
+		case <-f.ended:
+			return p
+		case <-ctx.Done():
+			return p
+		}
+	}
 }
 
 func (f *fakeLnd) TrackPaymentV2(ask *lnrpc.TrackPaymentRequest, s grpc.ServerStreamingServer[lnrpc.Payment]) error {
@@ -268,5 +370,5 @@ func (f *fakeLnd) TrackPaymentV2(ask *lnrpc.TrackPaymentRequest, s grpc.ServerSt
 	if p == nil {
 		return status.Error(codes.NotFound, "payment isn't initiated")
 	}
-	return s.Send(p)
+	return s.Send(f.await(s.Context(), [32]byte(ask.PaymentHash)))
 }

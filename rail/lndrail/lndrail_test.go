@@ -48,6 +48,7 @@ type machine struct {
 	dir  string
 	addr string
 	uri  func(addr string) string
+	mute bool // the till is one that only listens
 	db   *bbolt.DB
 	m    *engine.Machine
 	rail *rail.Rail
@@ -55,9 +56,17 @@ type machine struct {
 
 func newMachine(t *testing.T, name string, uri func(addr string) string) *machine {
 	t.Helper()
-	m := &machine{t: t, name: name, dir: t.TempDir(), addr: railtest.FreeAddr(), uri: uri}
+	return run(&machine{t: t, name: name, dir: t.TempDir(), addr: railtest.FreeAddr(), uri: uri})
+}
+
+func newTillMachine(t *testing.T, name string, uri func(addr string) string) *machine {
+	t.Helper()
+	return run(&machine{t: t, name: name, dir: t.TempDir(), addr: railtest.FreeAddr(), uri: uri, mute: true})
+}
+
+func run(m *machine) *machine {
 	m.start()
-	t.Cleanup(m.stop)
+	m.t.Cleanup(m.stop)
 	return m
 }
 
@@ -68,8 +77,11 @@ func (m *machine) start() {
 	m.db, err = bbolt.Open(filepath.Join(m.dir, "store"))
 	must(m.t, err)
 	m.m = engine.New(context.Background(), engine.Options{Key: key, DB: m.db})
-	book, err := earn.Load(m.db, nil, nil)
-	must(m.t, err)
+	var book drive.Core = loadTill(m.db)
+	if !m.mute {
+		book, err = earn.Load(m.db, nil, nil)
+		must(m.t, err)
+	}
 	must(m.t, m.m.Host.Add(m.t.Context(), trade.Seller, book))
 	addr, err := m.m.Listen(m.addr)
 	must(m.t, err)

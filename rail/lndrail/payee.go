@@ -43,12 +43,15 @@ type payee struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	cashier *rail.Cashier
+
+	mu       sync.Mutex
+	watching map[[32]byte]bool // what is to be held
 }
 
 func openPayee(ctx context.Context, scheme string, m *engine.Machine, conn *grpc.ClientConn, host string, expiry int) (rail.Conn, error) {
 	c := &payee{
 		m: m, scheme: scheme, conn: conn, node: lnrpc.NewLightningClient(conn), invoices: lnrpc.NewInvoicesClient(conn),
-		expiry: expiry,
+		expiry: expiry, watching: map[[32]byte]bool{},
 	}
 	_, err := c.node.LookupInvoice(ctx, &lnrpc.PaymentHash{RHash: probe})
 	if err := probed("be paid (invoices:read, invoices:write)", err); err != nil {
@@ -74,20 +77,31 @@ func openPayee(ctx context.Context, scheme string, m *engine.Machine, conn *grpc
 	c.Earner = rail.NewEarner(m, rail.PayToAt(scheme, m, host), billsName)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.cashier = rail.NewCashier(m, func(ctx context.Context, from keys.Public, order money.OrderID, a money.Amount) (string, [32]byte, error) {
-		x, err := c.bill(ctx, from.PeerName(), order, a)
+		x, err := c.bill(ctx, from.PeerName(), money.Bill{ID: order, Amount: a}, false)
 		if err != nil {
 			return "", [32]byte{}, err
 		}
 		return x.invoice, x.hash, nil
 	})
 	c.running.Go(c.listen)
+	m.Host.Outlet(toLnd, func(p step.Packet) {
+		if t, ok := p.Msg.(told); ok {
+			c.run(func() { c.tell(t) })
+		}
+	})
+	for _, hash := range book.waiting(true) {
+		c.watch(hash)
+	}
 	return c, nil
 }
 
 // Close leaves the invoices: what is paid meanwhile is told next time.
 func (c *payee) Close() error {
 	c.cashier.Close()
+	c.m.Host.Outlet(toLnd, nil)
+	c.mu.Lock() // what starts now is the last
 	c.cancel()
+	c.mu.Unlock()
 	c.running.Wait()
 	return c.conn.Close()
 }
@@ -133,7 +147,10 @@ func (c *payee) stream() error {
 			return err
 		}
 		if i.State == lnrpc.Invoice_SETTLED {
-			c.file(ctx, i, i.SettleIndex)
+			// The next one's index says that this one is filed.
+			if err := c.file(ctx, i, i.SettleIndex); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -146,7 +163,7 @@ func (c *payee) look(ctx context.Context) {
 		return
 	}
 	var open [][32]byte
-	if c.m.Host.Do(ctx, func(m *drive.Machine) { open = m.Core(billsName).(*bills).waiting() }) != nil {
+	if c.m.Host.Do(ctx, func(m *drive.Machine) { open = m.Core(billsName).(*bills).waiting(false) }) != nil {
 		return
 	}
 	for _, hash := range open {
@@ -157,60 +174,68 @@ func (c *payee) look(ctx context.Context) {
 	}
 }
 
-func (c *payee) file(ctx context.Context, i *lnrpc.Invoice, index uint64) {
+func (c *payee) file(ctx context.Context, i *lnrpc.Invoice, index uint64) error {
 	paid := wasPaid{amount: money.Amount(i.AmtPaidMsat), index: index}
-	if len(i.RHash) == len(paid.hash) && i.AmtPaidMsat >= 0 && paid.amount <= money.MaxAmount {
-		copy(paid.hash[:], i.RHash)
-		c.m.Host.Tell(ctx, billsName, paid)
+	if len(i.RHash) != len(paid.hash) || i.AmtPaidMsat < 0 || paid.amount > money.MaxAmount {
+		return nil // lnd talks nonsense
 	}
+	copy(paid.hash[:], i.RHash)
+	return c.m.Host.Tell(ctx, billsName, paid)
 }
 
 // Invoice returns a BOLT 11 invoice for a bill, for payers that are no machines
 // of coinop's. Asked again it is the same while it can be paid.
 func (c *payee) Invoice(ctx context.Context, b money.Bill) (string, error) {
-	x, err := c.bill(ctx, "", b.ID, b.Amount)
+	x, err := c.bill(ctx, "", b, false)
 	if err != nil {
 		return "", &money.Error{Kind: money.KindOf(err), Op: "bill " + b.ID.String(), Err: err}
 	}
 	return x.invoice, nil
 }
 
-// bill finds or makes the invoice of an order.
-func (c *payee) bill(ctx context.Context, asker string, order money.OrderID, a money.Amount) (*bill, error) {
-	if a == 0 || a > money.MaxAmount {
-		return nil, invalid("the amount is %v", a)
+// bill finds or makes the invoice of an order. Known has its preimage follow from
+// the bill.
+func (c *payee) bill(ctx context.Context, asker string, b money.Bill, known bool) (*bill, error) {
+	if b.Amount == 0 || b.Amount > money.MaxAmount {
+		return nil, invalid("the amount is %v", b.Amount)
 	}
-	old, err := c.find(ctx, order)
+	old, err := c.find(ctx, b.ID)
 	if err != nil {
 		return nil, err
 	}
 	var gone [32]byte
 	if old != nil {
-		again, err := c.again(ctx, old, asker, a)
+		if asker == "" && old.hold != b.Hold {
+			return nil, fmt.Errorf("order %v has an invoice already; that its payment is held: %v", b.ID, old.hold)
+		}
+		again, err := c.again(ctx, old, asker, b.Amount)
 		if err != nil || again {
 			return old, err
 		}
 		gone = old.hash
 	}
-	// The order in it lets whoever keeps lnd's books find it.
-	i, err := c.node.AddInvoice(ctx, &lnrpc.Invoice{Memo: order.String(), ValueMsat: int64(a), Expiry: int64(c.expiry), Private: true})
-	if err != nil {
+	x := bill{order: b.ID, amount: b.Amount, asker: asker, hold: b.Hold, expires: c.m.Host.Now() + step.Time(c.expiry)*step.Second}
+	var hash []byte
+	if x.invoice, hash, err = c.add(ctx, &x, known); err != nil {
 		return nil, fmt.Errorf("lnd makes no invoice: %w", err)
 	}
-	x := bill{order: order, amount: a, asker: asker, invoice: i.PaymentRequest, expires: c.m.Host.Now() + step.Time(c.expiry)*step.Second}
-	if len(i.RHash) != len(x.hash) || len(x.invoice) > billing.MaxInvoice {
-		return nil, fmt.Errorf("lnd makes an invoice of %d characters with a hash of %d bytes; the limits are %d and %d", len(x.invoice), len(i.RHash), billing.MaxInvoice, len(x.hash))
+	if len(hash) != len(x.hash) || len(x.invoice) > billing.MaxInvoice {
+		return nil, fmt.Errorf("lnd makes an invoice of %d characters with a hash of %d bytes; the limits are %d and %d", len(x.invoice), len(hash), billing.MaxInvoice, len(x.hash))
 	}
-	copy(x.hash[:], i.RHash)
+	copy(x.hash[:], hash)
 	ask := c.nextAsk()
 	v, err := c.m.Host.Ask(ctx, billsName, ask, file{ask, x, gone})
 	if err != nil {
 		return nil, err
 	}
-	if filed := v.(answer).bill; filed.amount == a {
-		return filed, nil
+	filed := v.(answer).bill
+	if filed.amount != b.Amount {
+		return nil, fmt.Errorf("order %v was asked for with another amount at the same time", b.ID)
 	}
-	return nil, fmt.Errorf("order %v was asked for with another amount at the same time", order)
+	if filed.hold {
+		c.watch(filed.hash)
+	}
+	return filed, nil
 }
 
 // again reports whether a bill that is known can be given out again. If not, it
@@ -219,8 +244,8 @@ func (c *payee) again(ctx context.Context, x *bill, asker string, a money.Amount
 	if x.asker != asker && (x.asker != "" || x.amount != a) {
 		return false, fmt.Errorf("order %v is another's", x.order)
 	}
-	if x.paid {
-		return false, fmt.Errorf("order %v is paid", x.order)
+	if x.ended() {
+		return false, fmt.Errorf("order %v is paid, or was given back", x.order)
 	}
 	i, err := c.node.LookupInvoice(ctx, &lnrpc.PaymentHash{RHash: x.hash[:]})
 	switch {

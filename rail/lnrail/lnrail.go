@@ -206,6 +206,31 @@ func (c *conn) Invoice(ctx context.Context, b node.Bill) (string, error) {
 	return Scheme + ":" + v.(string), nil
 }
 
+// Bill is a payment URI of this node. Only an invoice can say that the payment is
+// to be held.
+func (e *earner) Bill(b money.Bill) (string, error) {
+	if !b.Hold {
+		return e.paid.Bill(b)
+	}
+	if err := rail.CheckBill(b); err != nil {
+		return "", err
+	}
+	return e.Invoice(context.Background(), node.Bill{Bill: b})
+}
+
+// Seal makes the earner a rail.Sealer.
+func (e *earner) Seal(ctx context.Context, b money.Bill) (rail.Sale, error) {
+	if err := rail.CheckBill(b); err != nil {
+		return rail.Sale{}, err
+	}
+	v, err := e.m.Host.Ask(ctx, node.Name, node.SaleID+b.ID.Key(), node.Bill{Bill: b, Known: true})
+	if err != nil {
+		return rail.Sale{}, err
+	}
+	s := v.(node.Sale)
+	return rail.Sale{Pay: Scheme + ":" + s.Invoice, Hash: s.Hash, Key: s.Key}, nil
+}
+
 // Node reads the node.
 func (c *conn) Node(ctx context.Context) (s node.Summary, err error) { return Summary(ctx, c.m) }
 

@@ -25,7 +25,7 @@ func TestOwnDustIsBounded(t *testing.T) {
 	w.open(car, charger, node.Open{Capacity: 1_000_000})
 	pay := func(n byte, amount money.Amount) *step.Outcome {
 		id := money.OrderID{n}
-		charger.step(node.Bill{Bill: money.Bill{ID: id, Amount: amount}, Hold: true})
+		charger.step(node.Bill{Bill: money.Bill{ID: id, Amount: amount, Hold: true}})
 		car.step(money.Order{ID: id, To: "lightning:" + charger.last(node.BillID+id.Key()).Value.(string), Amount: amount})
 		w.settle()
 		return car.last(id.Key())
@@ -46,7 +46,7 @@ func TestOwnDustIsBounded(t *testing.T) {
 	if s.Dust != 900_000 || s.MaxDust != 1_000_000 || s.Channels[0].Dust != 900_000 {
 		t.Errorf("%v of %v hang, %v in the channel", s.Dust, s.MaxDust, s.Channels[0].Dust)
 	}
-	held := charger.last(node.HeldID).Value.(node.Held)
+	held := charger.last(node.HeldID + money.OrderID{4}.Key()).Value.(node.Held)
 	charger.step(node.Cancel{Hash: held.Hash})
 	w.settle()
 }

@@ -64,6 +64,9 @@ func (n *Node) start() {
 func (n *Node) takeUp() {
 	carried := n.carried()
 	for _, c := range n.ordered() {
+		if c.claim != nil && c.claim.over {
+			continue // nothing hangs there any more
+		}
 		n.touch(c)
 		_, theirs := c.HTLCs()
 		for _, h := range theirs {
@@ -72,6 +75,7 @@ func (n *Node) takeUp() {
 			}
 		}
 	}
+	n.miss()
 }
 
 // carried are the HTLCs of peers' that hang in another channel of ours.

@@ -120,6 +120,7 @@ func (n *Node) stepClaim(c *chanState, events ...any) {
 			n.done(TracesID, Traces{c.Index, v.Number})
 		case claim.Finished:
 			c.claim.over = true
+			n.endParts(c)
 			n.done(BuriedID, Buried{c.Index, v})
 		}
 	}

@@ -21,6 +21,7 @@ import (
 //	ln/e/<n>   the last payments that were taken
 //	ln/b/<n>   terms that prove orders
 //	ln/i/<hash> invoices whose hash somebody else chose
+//	ln/h/<hash> payments that are held, and what the till has said
 //	ln/a       channels that were opened automatically
 //	ln/k, ln/s/<peer> backups: the number of ours, and those of peers (backup.go)
 const recHead = "ln/head"
@@ -45,7 +46,7 @@ func Load(disk step.Reader, key keys.Secret, c Config) (*Node, error) {
 			return nil, fmt.Errorf("record %s: %w", recHead, err)
 		}
 	}
-	for _, load := range []func(step.Reader) error{n.loadBatches, n.loadHolds, n.loadPaid, n.loadTaken, n.loadChannels, n.loadClaims, n.loadBackups, n.loadAuto} {
+	for _, load := range []func(step.Reader) error{n.loadBatches, n.loadHolds, n.loadArrived, n.loadPaid, n.loadTaken, n.loadChannels, n.loadClaims, n.loadBackups, n.loadAuto} {
 		if err := load(disk); err != nil {
 			return nil, err
 		}
@@ -95,6 +96,22 @@ func (n *Node) loadHolds(disk step.Reader) (fault error) {
 			return false
 		}
 		n.holds[h.Hash] = h
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return fault
+}
+
+func (n *Node) loadArrived(disk step.Reader) (fault error) {
+	err := disk.Scan(recArrived, func(key string, value []byte) bool {
+		var a *arrived
+		if a, fault = readArrived(value); fault != nil {
+			fault = fmt.Errorf("record %q: %w", key, fault)
+			return false
+		}
+		n.arrived[a.hash], n.holding[a.t.order] = a, a.hash
 		return true
 	})
 	if err != nil {
@@ -206,6 +223,9 @@ func (n *Node) Durable() (records []step.Record) {
 	}
 	for _, hash := range sortedHashes(n.holds) {
 		records = append(records, step.Record{Key: holdKey(hash), Value: n.holds[hash].record()})
+	}
+	for _, hash := range sortedHashes(n.arrived) {
+		records = append(records, n.arrived[hash].record())
 	}
 	if len(n.auto.spent) > 0 {
 		records = append(records, n.auto.record())

@@ -12,7 +12,8 @@
 // it was given. Nothing grows with the number of payments.
 //
 // Files: peer.go talks to peers, open.go opens and closes channels, pay.go pays,
-// route.go finds the way, proof.go proves it, receive.go is paid, forward.go is in between, terms.go asks a payee what to
+// route.go finds the way, proof.go proves it, receive.go is paid, hold.go makes
+// bills and keeps payments for the till's word, forward.go is in between, terms.go asks a payee what to
 // pay, chain.go listens to the chain, gossip.go to the network, guard.go speaks
 // to a watchtower's client, auto.go opens channels by itself, backup.go keeps what
 // a lost database is restored from, and keep.go the same of peers.
@@ -168,8 +169,10 @@ type Node struct {
 	taken   ring[[32]byte, taken]
 	sets    map[[32]byte]*set
 	holds   map[[32]byte]*hold
-	vouch   receipt.Payee // our own word for our stamp key
-	vouched receipt.Payee // the last payee's that was checked
+	arrived map[[32]byte]*arrived      // what is held, by hash
+	holding map[money.OrderID][32]byte // and by order
+	vouch   receipt.Payee              // our own word for our stamp key
+	vouched receipt.Payee              // the last payee's that was checked
 	stamp   keys.Stamp
 	seed    keys.Secret
 	graph   *graph.Graph
@@ -194,6 +197,7 @@ func New(key keys.Secret, c Config) *Node {
 		bySCID: map[wire.SCID]*chanState{}, watchers: map[string]*chanState{}, openings: map[wire.ChannelID]*opening{},
 		paying: map[money.OrderID]*payment{}, byHash: map[[32]byte]*payment{}, asking: map[string][]*payment{},
 		batches: map[uint64]*terms{}, sets: map[[32]byte]*set{}, holds: map[[32]byte]*hold{},
+		arrived: map[[32]byte]*arrived{}, holding: map[money.OrderID][32]byte{},
 		seed: key.Derive("lightning/invoices"), graph: graph.New(c.Chain, graph.Limits{}),
 	}
 	n.backups = newBackups()

@@ -13,6 +13,7 @@ import (
 	"coinop.dev/core/lightning/commit"
 	ln "coinop.dev/core/lightning/wire"
 	"coinop.dev/core/money"
+	"coinop.dev/core/receipt"
 	"coinop.dev/core/step"
 )
 
@@ -114,6 +115,10 @@ func (n *Node) command(cmd any) {
 		n.settleHeld(m)
 	case Cancel:
 		n.cancelHeld(m)
+	case receipt.Release:
+		n.release(m.Order)
+	case receipt.Cancel:
+		n.cancel(m.Order)
 	case Found:
 		n.found(m)
 	case Erase:

@@ -3,7 +3,6 @@ package node
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -22,8 +21,6 @@ func hashOf(preimage [32]byte) [32]byte { return sha256.Sum256(preimage[:]) }
 const (
 	// MaxSets bounds the payments that have arrived in part.
 	MaxSets = 1024
-	// MaxHolds bounds the invoices that wait for their owner's word.
-	MaxHolds = 1024
 	// setWaits is how long the parts of a payment wait for the others (BOLT 4).
 	setWaits = step.Minute
 )
@@ -80,7 +77,7 @@ func (n *Node) lockedIn(c *chanState, h *channel.HTLC) {
 		c.Fail(h.ID, bad.Failure().Seal(in.shared))
 		return
 	}
-	if c.DustInFlight() > n.MaxDust {
+	if again := in.next == nil && n.arrived[h.Hash] != nil; c.DustInFlight() > n.MaxDust && !again {
 		c.Fail(h.ID, onion.TemporaryChannelFailure(nil).Seal(in.shared))
 		return
 	}
@@ -97,6 +94,7 @@ func (n *Node) receive(c *chanState, h *channel.HTLC, in *incoming, p onion.Payl
 	reject := func(f onion.Failure) { c.Fail(h.ID, f.Seal(in.shared)) }
 	unknown := onion.UnknownPaymentDetails(h.Amount, uint32(n.tip))
 	_, before := n.taken.by[h.Hash]
+	known := n.arrived[h.Hash] // before a restart, when it was not too late
 	switch {
 	case h.Amount < p.Amount:
 		reject(onion.FinalIncorrectHTLCAmount(h.Amount))
@@ -104,7 +102,10 @@ func (n *Node) receive(c *chanState, h *channel.HTLC, in *incoming, p onion.Payl
 	case h.Expiry < p.Expiry:
 		reject(onion.FinalIncorrectCLTVExpiry(h.Expiry))
 		return
-	case before || int64(h.Expiry) < int64(n.tip)+int64(n.FinalCLTV):
+	case before || known == nil && int64(h.Expiry) < int64(n.tip)+int64(n.FinalCLTV):
+		reject(unknown)
+		return
+	case known != nil && (known.word == cancelled || h.Expiry < known.expiry):
 		reject(unknown)
 		return
 	}
@@ -120,7 +121,11 @@ func (n *Node) receive(c *chanState, h *channel.HTLC, in *incoming, p onion.Payl
 	switch {
 	case hold != nil && hold.Secret == p.Secret:
 		t = ticket{order: hold.Order, amount: hold.Amount, kind: kindHold}
-	case hashOf(n.preimage(t)) != h.Hash, t.expires != 0 && n.at/step.Second > step.Time(t.expires):
+	case hashOf(n.preimage(t)) != h.Hash, known == nil && t.expires != 0 && n.at/step.Second > step.Time(t.expires):
+		reject(unknown)
+		return
+	}
+	if t.kind == kindHold && known == nil && int64(h.Expiry) < int64(n.tip)+int64(n.holdCLTV()) {
 		reject(unknown)
 		return
 	}
@@ -149,9 +154,7 @@ func (n *Node) receive(c *chanState, h *channel.HTLC, in *incoming, p onion.Payl
 		return
 	}
 	if t.kind == kindHold {
-		s.held = true
-		n.sets[h.Hash] = s
-		n.done(HeldID, Held{Order: t.order, Hash: h.Hash, Amount: s.have, Expiry: s.expiry()})
+		n.hold(s)
 		return
 	}
 	delete(n.sets, h.Hash)
@@ -185,12 +188,9 @@ func (n *Node) collect(s *set, preimage [32]byte) {
 		p.c.Fulfill(p.id, preimage)
 		n.toldClaim(p.c, preimage)
 	}
+	n.dropArrived(s.hash)
 	n.taken.add(s.hash, taken{s.hash}, n.fx)
-	amount := s.have
-	if s.t.amount != 0 {
-		amount = s.t.amount
-	}
-	paid := Paid{entry: receipt.Entry{Order: s.t.order, Amount: amount}, preimage: preimage}
+	paid := Paid{entry: receipt.Entry{Order: s.t.order, Amount: s.amount()}, preimage: preimage}
 	n.fx.Done = append(n.fx.Done, step.Outcome{ID: EarnedID + s.t.order.Key(), Value: Earned{paid}})
 }
 
@@ -203,7 +203,7 @@ func (e Earned) Income() receipt.Entry { return e.entry }
 // EarnedID begins the ID of an outcome whose value is Earned; the order follows.
 const EarnedID = "earned/"
 
-// giveBack fails every part of a set.
+// giveBack fails every part of a set, with what BOLT 4 has the final node say.
 func (n *Node) giveBack(s *set, f onion.Failure) {
 	delete(n.sets, s.hash)
 	for _, p := range s.parts {
@@ -220,148 +220,12 @@ func (n *Node) expireSets() {
 		s := n.sets[hash]
 		switch {
 		case s.held && int64(s.expiry()) <= int64(n.tip)+holdMargin:
-			n.giveBack(s, onion.UnknownPaymentDetails(s.have, uint32(n.tip)))
+			n.giveBackHeld(s, ErrHeldTooLong)
 		case !s.held && (n.at >= s.until || int64(s.expiry()) <= int64(n.tip)+expiryMargin):
 			n.giveBack(s, onion.Failure{Code: onion.CodeMPPTimeout})
 		case !s.held:
 			n.fx.Wake = append(n.fx.Wake, step.Alarm{ID: alarmSets, At: s.until})
 		}
-	}
-}
-
-// holdMargin is how many blocks before its expiry a held payment is given back.
-const holdMargin = 12
-
-// Bills, and what is held.
-
-// A Bill asks for an invoice. Its outcome has the ID BillID and the order, and is
-// the text.
-type Bill struct {
-	money.Bill
-	Expiry step.Time // how long it can be paid; 0: an hour
-	// Hold keeps the payment until Settle or Cancel. With Hash the preimage is
-	// somebody else's, and Settle must bring it.
-	Hold bool
-	Hash *[32]byte
-}
-
-// BillID begins the ID of a bill's outcome.
-const BillID = "bill/"
-
-// A Held says that a payment has arrived and waits for Settle or Cancel, at most
-// until a block height.
-type Held struct {
-	Order  money.OrderID
-	Hash   [32]byte
-	Amount money.Amount
-	Expiry uint32
-}
-
-// HeldID is the ID of an outcome whose value is a Held.
-const HeldID = "held"
-
-// Settle takes a held payment; Preimage may be zero if the invoice's hash was
-// ours. Cancel gives it back.
-type (
-	Settle struct{ Hash, Preimage [32]byte }
-	Cancel struct{ Hash [32]byte }
-)
-
-// A hold is an invoice whose hash somebody else chose: nothing of ours could
-// recognise it, so it is kept.
-type hold struct {
-	Hash, Secret [32]byte
-	Order        money.OrderID
-	Amount       money.Amount
-	Until        step.Time
-}
-
-const recHold = "ln/i/"
-
-func holdKey(hash [32]byte) string { return recHold + string(hash[:]) }
-
-func (h *hold) record() []byte {
-	b := append(append([]byte(nil), h.Hash[:]...), h.Secret[:]...)
-	b = append(b, h.Order[:]...)
-	return codec.AppendUint(codec.AppendUint(b, uint64(h.Amount)), int64(h.Until))
-}
-
-func readHold(value []byte) (*hold, error) {
-	r, h := codec.NewReader(value), new(hold)
-	r.Fill(h.Hash[:])
-	r.Fill(h.Secret[:])
-	r.Fill(h.Order[:])
-	h.Amount, h.Until = r.Amount(), step.Time(r.Uvarint())
-	return h, r.Close()
-}
-
-// bill makes an invoice. It keeps nothing, unless the hash is somebody else's.
-func (n *Node) bill(b Bill) {
-	id := BillID + b.ID.Key()
-	if b.Amount > money.MaxAmount {
-		n.failed(id, money.Invalid, "bill "+b.ID.String(), fmt.Errorf("the amount is %v", b.Amount))
-		return
-	}
-	if b.Expiry == 0 {
-		b.Expiry = step.Hour
-	}
-	now := int64(n.at / step.Second)
-	t := ticket{order: b.ID, amount: b.Amount, expires: uint32(now + int64(b.Expiry/step.Second))}
-	if b.Hold {
-		t.kind = kindHold
-	}
-	i := invoice.Invoice{
-		Network: n.Network, Amount: b.Amount, At: now, Description: b.For, Expiry: int64(b.Expiry / step.Second), FinalCLTV: n.FinalCLTV,
-		Hints: n.hints(), Features: invoice.NewFeatures(invoice.VarOnion, invoice.PaymentSecret, invoice.BasicMPP+1),
-	}
-	if b.Hash != nil {
-		if len(n.holds) >= MaxHolds {
-			n.failed(id, money.Refused, "bill "+b.ID.String(), fmt.Errorf("%d held invoices are open, which is the limit", MaxHolds))
-			return
-		}
-		h := &hold{Hash: *b.Hash, Secret: n.secret(t, *b.Hash), Order: b.ID, Amount: b.Amount, Until: n.at + b.Expiry}
-		n.holds[h.Hash] = h
-		n.fx.Put = append(n.fx.Put, step.Record{Key: holdKey(h.Hash), Value: h.record()})
-		i.Hash, i.Secret = h.Hash, h.Secret
-	} else {
-		i.Hash, i.Secret = n.issue(t)
-	}
-	text, err := i.Sign(n.key)
-	if err != nil {
-		n.failed(id, money.Invalid, "bill "+b.ID.String(), err)
-		return
-	}
-	n.done(id, text)
-}
-
-func (n *Node) settleHeld(m Settle) {
-	s := n.sets[m.Hash]
-	if s == nil || !s.held {
-		return
-	}
-	pre := m.Preimage
-	if pre == ([32]byte{}) {
-		pre = n.preimage(s.t)
-	}
-	if hashOf(pre) != m.Hash {
-		return
-	}
-	delete(n.sets, m.Hash)
-	n.unhold(m.Hash)
-	n.collect(s, pre)
-}
-
-func (n *Node) cancelHeld(m Cancel) {
-	n.unhold(m.Hash)
-	if s := n.sets[m.Hash]; s != nil {
-		n.giveBack(s, onion.UnknownPaymentDetails(s.have, uint32(n.tip)))
-	}
-}
-
-func (n *Node) unhold(hash [32]byte) {
-	if n.holds[hash] != nil {
-		delete(n.holds, hash)
-		n.fx.Put = append(n.fx.Put, step.Record{Key: holdKey(hash)})
 	}
 }
 

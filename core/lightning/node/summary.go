@@ -48,6 +48,9 @@ type Summary struct {
 	Dust    money.Amount `json:"dust_in_flight_msat"`
 	MaxDust money.Amount `json:"max_dust_in_flight_msat"` // of one channel
 	Paying  int          `json:"paying"`
+	// Held is what payers have paid and the till has not decided about.
+	Held    money.Amount `json:"held_msat"`
+	Holding int          `json:"holding"` // payments
 	Graph   int          `json:"graph_channels"`
 	CanSend money.Amount `json:"can_send_msat"`
 	CanTake money.Amount `json:"can_receive_msat"`
@@ -64,6 +67,11 @@ const newChannel = 1_000_000
 // Summary reads the node.
 func (n *Node) Summary() Summary {
 	s := Summary{Node: n.id, Tip: n.tip, MaxDust: n.MaxDust, Paying: len(n.paying), Graph: n.graph.Channels()}
+	for _, a := range n.arrived {
+		if a.word == none {
+			s.Held, s.Holding = s.Held+a.amount, s.Holding+1
+		}
+	}
 	var l liquidity
 	next := int64(0) // the capacity of the channel after these
 	for _, c := range n.ordered() {

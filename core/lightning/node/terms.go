@@ -216,7 +216,7 @@ type ticket struct {
 
 const (
 	kindPaid uint32 = iota // settles at once
-	kindHold               // waits for Settle; its preimage is ours or another's
+	kindHold               // waits for the till; its preimage is ours or another's
 )
 
 func (t ticket) bytes() (b [32]byte) {
@@ -257,10 +257,14 @@ func (n *Node) ticketOf(hash, secret [32]byte) (t ticket) {
 	for i := range secret {
 		secret[i] ^= pad[i]
 	}
-	copy(t.order[:], secret[:16])
-	t.amount = money.Amount(binary.BigEndian.Uint64(secret[16:]))
-	t.expires = binary.BigEndian.Uint32(secret[24:])
-	t.kind = binary.BigEndian.Uint32(secret[28:])
+	return readTicket(secret)
+}
+
+func readTicket(b [32]byte) (t ticket) {
+	copy(t.order[:], b[:16])
+	t.amount = money.Amount(binary.BigEndian.Uint64(b[16:]))
+	t.expires = binary.BigEndian.Uint32(b[24:])
+	t.kind = binary.BigEndian.Uint32(b[28:])
 	return t
 }
 

@@ -153,6 +153,7 @@ type AddHoldInvoiceRequest struct {
 	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
 	Expiry        int64                  `protobuf:"varint,5,opt,name=expiry,proto3" json:"expiry,omitempty"` // seconds
 	CltvExpiry    uint64                 `protobuf:"varint,7,opt,name=cltv_expiry,json=cltvExpiry,proto3" json:"cltv_expiry,omitempty"`
+	Private       bool                   `protobuf:"varint,9,opt,name=private,proto3" json:"private,omitempty"`
 	ValueMsat     int64                  `protobuf:"varint,10,opt,name=value_msat,json=valueMsat,proto3" json:"value_msat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -214,6 +215,13 @@ func (x *AddHoldInvoiceRequest) GetCltvExpiry() uint64 {
 		return x.CltvExpiry
 	}
 	return 0
+}
+
+func (x *AddHoldInvoiceRequest) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
 }
 
 func (x *AddHoldInvoiceRequest) GetValueMsat() int64 {
@@ -364,13 +372,14 @@ const file_invoices_proto_rawDesc = "" +
 	"\x06r_hash\x18\x02 \x01(\fR\x05rHash\"5\n" +
 	"\x10CancelInvoiceMsg\x12!\n" +
 	"\fpayment_hash\x18\x01 \x01(\fR\vpaymentHash\"\x13\n" +
-	"\x11CancelInvoiceResp\"\x97\x01\n" +
+	"\x11CancelInvoiceResp\"\xb1\x01\n" +
 	"\x15AddHoldInvoiceRequest\x12\x12\n" +
 	"\x04memo\x18\x01 \x01(\tR\x04memo\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x16\n" +
 	"\x06expiry\x18\x05 \x01(\x03R\x06expiry\x12\x1f\n" +
 	"\vcltv_expiry\x18\a \x01(\x04R\n" +
-	"cltvExpiry\x12\x1d\n" +
+	"cltvExpiry\x12\x18\n" +
+	"\aprivate\x18\t \x01(\bR\aprivate\x12\x1d\n" +
 	"\n" +
 	"value_msat\x18\n" +
 	" \x01(\x03R\tvalueMsat\"Z\n" +

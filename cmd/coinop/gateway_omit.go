@@ -1,0 +1,13 @@
+//go:build omit_gateway
+
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+// serveGateway is not in this build: such a machine sells over links alone.
+func serveGateway(context.Context, *ui, Config) error {
+	return usage{errors.New("this build has no gateway: leave out http, metrics, mqtt, coap and serial")}
+}
