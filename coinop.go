@@ -12,7 +12,10 @@
 // behind a Machine are documented in rail, world/store, world/chain, world/secret.
 package coinop
 
-import "coinop.dev/core/money"
+import (
+	"coinop.dev/core/earn"
+	"coinop.dev/core/money"
+)
 
 // The nouns of machine payments.
 type (
@@ -22,6 +25,8 @@ type (
 	Receipt = money.Receipt
 	Kind    = money.Kind
 	Error   = money.Error
+	// A Delivery is what a device is told to deliver.
+	Delivery = earn.Deliver
 )
 
 // Units of money.

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -25,8 +24,7 @@ import (
 )
 
 // Config is a machine's TOML file. An unknown key is an error that shows its
-// line. COINOP_<KEY> in the environment overrides a key of the first level, but for
-// the key named key: COINOP_KEY is where somebody may keep the secret itself.
+// line. COINOP_<SECTION>_<KEY> in the environment overrides a key (Environment).
 type Config struct {
 	Version int    `toml:"version"` // of this layout: 1
 	Name    string `toml:"name"`
@@ -114,41 +112,17 @@ func ParseConfig(raw []byte) (c Config, err error) {
 	var bad *toml.DecodeError
 	switch {
 	case errors.As(err, &unknown):
+		for _, e := range unknown.Errors {
+			if near := nearKeys(strings.Join(e.Key(), ".")); len(near) > 0 {
+				return c, fmt.Errorf("unknown key; is it %s?\n%s", strings.Join(near, ", or "), unknown.String())
+			}
+		}
 		return c, fmt.Errorf("unknown key\n%s", unknown.String())
 	case errors.As(err, &bad):
 		row, _ := bad.Position()
 		return c, fmt.Errorf("line %d: %w\n%s", row, err, bad.String())
 	}
 	return c, err
-}
-
-// Environment lets COINOP_STORE and its like override the file. Secrets never
-// come this way.
-func (c *Config) Environment(lookup func(string) (string, bool)) error {
-	v := reflect.ValueOf(c).Elem()
-	for i := range v.NumField() {
-		key := v.Type().Field(i).Tag.Get("toml")
-		if key == "key" {
-			continue
-		}
-		text, ok := lookup("COINOP_" + strings.ToUpper(key))
-		if !ok {
-			continue
-		}
-		switch f := v.Field(i); f.Kind() {
-		case reflect.String:
-			f.SetString(text)
-		case reflect.Slice:
-			if f.Type().Elem().Kind() == reflect.String {
-				f.Set(reflect.ValueOf(strings.Fields(text)))
-				continue
-			}
-			fallthrough
-		default:
-			return fmt.Errorf("COINOP_%s cannot be set in the environment; put %s into the file", strings.ToUpper(key), key)
-		}
-	}
-	return nil
 }
 
 // Check reports what is wrong with a config.

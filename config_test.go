@@ -26,21 +26,6 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-func TestEnvironment(t *testing.T) {
-	c := Config{Store: "mem:"}
-	env := map[string]string{"COINOP_STORE": "pebble:x", "COINOP_RAILS": "oneway: payword:"}
-	if err := c.Environment(func(key string) (string, bool) { v, ok := env[key]; return v, ok }); err != nil {
-		t.Fatal(err)
-	}
-	if c.Store != "pebble:x" || len(c.Rails) != 2 {
-		t.Errorf("%+v", c)
-	}
-	env = map[string]string{"COINOP_LIMITS": "none"}
-	if err := c.Environment(func(key string) (string, bool) { v, ok := env[key]; return v, ok }); err == nil {
-		t.Error("a table is set from the environment")
-	}
-}
-
 // A key that cannot be read is not replaced by a new one: that would be money
 // lost.
 func TestBadKeyFile(t *testing.T) {

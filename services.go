@@ -145,6 +145,12 @@ type Gateway struct {
 		Listen string `toml:"listen"` // UDP, without encryption
 		DTLS   string `toml:"dtls"`
 	} `toml:"coap"`
+	// Fleet is for gateways that share their devices: they have one secret, one
+	// database for their books, and each a number of its own.
+	Fleet struct {
+		Secret string `toml:"secret_file"` // 32 bytes in hex
+		Number int    `toml:"number"`
+	} `toml:"fleet"`
 	Serial []struct {
 		Port   string `toml:"port"`   // serial:///dev/ttyUSB0?baud=115200
 		Device string `toml:"device"` // of the fleet

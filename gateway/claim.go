@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"coinop.dev/core/earn"
+	"coinop.dev/core/macaroon"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
 	"coinop.dev/core/step"
@@ -143,6 +144,8 @@ type Session struct {
 	Tab     money.OrderID
 	Service string
 	Units   uint64 // bought at first
+	// Conditions are those of the token that opened it.
+	Conditions macaroon.Conditions
 }
 
 // Session opens the session that a proof has paid for, or finds it again. A proof
@@ -156,9 +159,9 @@ func (s *Shop) Session(ctx context.Context, p Proof) (Session, error) {
 		return Session{}, err
 	}
 	id := t.quote.Order
-	session := Session{Tab: id, Service: t.quote.Service, Units: t.quote.Units}
+	session := Session{Tab: id, Service: t.quote.Service, Units: t.quote.Units, Conditions: t.conditions}
 	s.mu.Lock()
-	known := s.sessions[id]
+	_, known := s.sessions[id]
 	s.mu.Unlock()
 	if known {
 		return session, nil
@@ -183,7 +186,7 @@ func (s *Shop) Session(ctx context.Context, p Proof) (Session, error) {
 	if len(s.sessions) >= tab.MaxTabs {
 		clear(s.sessions) // they are claimed again
 	}
-	s.sessions[id] = true
+	s.sessions[id] = t.quote
 	return session, nil
 }
 
@@ -224,7 +227,18 @@ func (d *Drawn) cost(ctx context.Context, units uint64) (money.Amount, error) {
 	if units == 0 {
 		return 0, nil
 	}
-	return d.s.due(ctx, d.service, Ask{Service: d.service.Name, Units: units, Tab: true})
+	due, err := d.s.due(ctx, d.service, Ask{Service: d.service.Name, Units: units, Tab: true})
+	if err != nil {
+		return 0, err
+	}
+	d.s.mu.Lock()
+	q := d.s.sessions[d.tab]
+	d.s.mu.Unlock()
+	if q.Service == d.service.Name {
+		// What was bought at a price is had at that price, if it has gone up since.
+		due = min(due, money.Share(q.Due, units, q.Units))
+	}
+	return due, nil
 }
 
 // Settle says how many units were used after all, at most those that were drawn;

@@ -55,7 +55,7 @@ type Shop struct {
 	mu       sync.Mutex
 	services []offer.Service
 	watchers map[money.OrderID][]chan earn.Order
-	sessions map[money.OrderID]bool // that have been claimed since the start
+	sessions map[money.OrderID]offer.Quote // that have been claimed since the start
 	free     freeTier
 	shadow   map[string]Shadow
 
@@ -70,7 +70,7 @@ const rootPurpose = "coinop/gateway/tokens"
 func Open(ctx context.Context, o Options) (*Shop, error) {
 	s := &Shop{
 		o: o, m: o.Machine, root: o.Machine.Key.Derive(rootPurpose),
-		watchers: map[money.OrderID][]chan earn.Order{}, sessions: map[money.OrderID]bool{}, shadow: map[string]Shadow{},
+		watchers: map[money.OrderID][]chan earn.Order{}, sessions: map[money.OrderID]offer.Quote{}, shadow: map[string]Shadow{},
 		refunding: make(chan struct{}, maxRefunds),
 	}
 	if err := s.loadServices(); err != nil {

@@ -243,6 +243,21 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// What was bought at a price is had at that price.
+func TestSessionKeepsItsPrice(t *testing.T) {
+	k := open(t, filepath.Join(t.TempDir(), "state"), newKey(t))
+	s, err := k.shop.Session(t.Context(), k.pay(k.quote(gateway.Ask{Service: "request", Units: 10, Tab: true})))
+	must(t, err)
+	request, _ := k.shop.Service("request")
+	request.Price = 1000
+	must(t, k.shop.SetService(t.Context(), request))
+	d, err := k.shop.Draw(t.Context(), s.Tab, "request", 10)
+	must(t, err)
+	if used := d.Settle(10); used != 100 {
+		t.Fatalf("ten requests that were bought for 100 msat cost %v", used)
+	}
+}
+
 // What is not delivered in time is credit, and credit buys something else or is
 // paid out, once.
 func TestNotDelivered(t *testing.T) {

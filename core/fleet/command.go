@@ -19,9 +19,12 @@ const (
 	Window = 32
 	// MaxOutstanding bounds the commands of a device that wait for an answer.
 	MaxOutstanding = 16
-	// MaxLate is how many commands of a device are kept after their deadline, to
-	// know an answer that comes too late.
-	MaxLate = 8
+	// MaxLate is how many commands of a device may be in doubt: given up without
+	// knowing what it did. They are kept to know an answer that comes too late, and
+	// not to begin their orders again while the books ask for them. A device with so
+	// many is told nothing more until doubtFor has passed since the books last asked.
+	MaxLate  = 8
+	doubtFor = step.Minute
 
 	// A command is repeated after retryFirst, then after twice as long each time.
 	retryFirst = 1 * step.Second
@@ -53,7 +56,7 @@ type command struct {
 	said   uint64 // counter of the ack that did not know; 0 for none
 
 	tries int       // since the start
-	due   step.Time // when it is repeated or given up
+	due   step.Time // when it is repeated or given up; of a late one, when the books last asked
 	at    int       // place in the queue
 }
 
@@ -89,8 +92,11 @@ func (f *Fleet) deliver(m earn.Deliver, now step.Time, fx *step.Effects) {
 	case m.Until != 0 && m.Until <= now:
 		refuse(money.Refused, errors.New("it is too late; the device was not told"))
 		return
-	case slices.ContainsFunc(d.commands, func(c *command) bool { return c.late && c.order == m.Order }):
+	case d.inDoubt(m.Order, now):
 		refuse(money.Pending, errNoAnswer)
+		return
+	case len(f.doubts(d, now)) >= MaxLate:
+		refuse(money.Unpaid, fmt.Errorf("what it did for %d orders is not known, so it is told nothing more for a minute; look after it", MaxLate))
 		return
 	case d.outstanding() >= MaxOutstanding || d.oldest()+Window <= d.next:
 		refuse(money.Unpaid, fmt.Errorf("%d commands wait for its answer already; the device was not told", d.outstanding()))
@@ -104,6 +110,28 @@ func (f *Fleet) deliver(m earn.Deliver, now step.Time, fx *step.Effects) {
 	heap.Push(&f.due, c)
 	fx.Put = append(fx.Put, c.record())
 	f.send(c, now, fx)
+}
+
+// inDoubt reports whether an order was given up without knowing what the device
+// did, and notes that the books ask for it.
+func (d *device) inDoubt(order money.OrderID, now step.Time) bool {
+	for _, c := range d.commands {
+		if c.late && c.order == order {
+			c.due = now
+			return true
+		}
+	}
+	return false
+}
+
+// doubts is the late commands that the books may still ask for.
+func (f *Fleet) doubts(d *device, now step.Time) (some []*command) {
+	for _, c := range d.commands {
+		if c.late && now-max(c.due, f.began) < doubtFor {
+			some = append(some, c)
+		}
+	}
+	return some
 }
 
 // oldest is the number of the first command that has not ended, or the next.
@@ -140,7 +168,7 @@ func (f *Fleet) overdue(now step.Time, fx *step.Effects) {
 	for len(f.due) > 0 && f.due[0].due <= now {
 		c := f.due[0]
 		if c.until != 0 && c.until <= now {
-			f.giveUp(c, earn.Delivered{Err: c.error(money.Pending, errNoAnswer)}, fx)
+			f.giveUp(c, earn.Delivered{Err: c.error(money.Pending, errNoAnswer)}, now, fx)
 			continue
 		}
 		f.send(c, now, fx)
@@ -166,15 +194,17 @@ func (f *Fleet) sendAll(d *device, now step.Time, fx *step.Effects) {
 
 // giveUp ends a command without knowing what the device did. While it is kept the
 // order is not begun again.
-func (f *Fleet) giveUp(c *command, why earn.Delivered, fx *step.Effects) {
+func (f *Fleet) giveUp(c *command, why earn.Delivered, now step.Time, fx *step.Effects) {
 	f.answer(c, why, fx)
 	heap.Remove(&f.due, c.at)
-	c.late = true
+	c.late, c.due = true, now
 	fx.Put = append(fx.Put, c.record())
 	d := c.device
-	if late := len(d.commands) - d.outstanding(); late > MaxLate {
-		i := slices.IndexFunc(d.commands, func(c *command) bool { return c.late })
-		f.drop(d.commands[i], fx)
+	keep := f.doubts(d, now)
+	for _, old := range slices.Clone(d.commands) {
+		if late := len(d.commands) - d.outstanding(); late > MaxLate && old.late && !slices.Contains(keep, old) {
+			f.drop(old, fx)
+		}
 	}
 }
 
@@ -238,7 +268,7 @@ func (f *Fleet) acked(d *device, m Ack, now step.Time, fx *step.Effects) {
 		f.fault(d, "unknown whether it acted: "+m.Why, now, fx)
 		c.said = m.Counter
 		got.Err = c.error(money.Pending, errors.New("the device cannot say whether it has acted: "+m.Why))
-		f.giveUp(c, got, fx)
+		f.giveUp(c, got, now, fx)
 		return
 	}
 	heap.Remove(&f.due, c.at)
@@ -297,7 +327,7 @@ func (f *Fleet) ahead(d *device, m Ack, now step.Time, fx *step.Effects) {
 	d.next = m.Seq + 1
 	for _, c := range slices.Clone(d.commands) {
 		if !c.late && c.seq%Window == m.Seq%Window {
-			f.giveUp(c, earn.Delivered{Err: c.error(money.Pending, errNoAnswer)}, fx)
+			f.giveUp(c, earn.Delivered{Err: c.error(money.Pending, errNoAnswer)}, now, fx)
 		}
 	}
 }

@@ -286,3 +286,43 @@ func TestAnOldStoreIsFoundOut(t *testing.T) {
 		}
 	}
 }
+
+// However many orders are in doubt, none of them is begun again while the books
+// ask for it; and once they do not, the device is told again.
+func TestDoubtIsNotForgotten(t *testing.T) {
+	h := newHouse(t)
+	key := h.tap("tap", fleet.Limits{})
+	told := map[money.OrderID]int{}
+	counter := uint64(0)
+	ask := func(n int) (begun bool) {
+		for _, c := range sent[fleet.Command](h.tell(deliver(n, "tap", 0))) {
+			begun = true
+			told[c.Order]++
+			counter++
+			a := ack(c, counter)
+			a.OK, a.Unknown = false, true
+			h.tell(fleet.Acked{Name: "tap", Ack: a.Seal(key, keys.Secret{})})
+		}
+		return begun
+	}
+	for range 30 {
+		for n := range 3 * fleet.MaxLate {
+			ask(n)
+		}
+		h.now += 5 * step.Second
+		h.reload()
+		h.tell(step.Rang{ID: step.Start})
+	}
+	if len(told) != fleet.MaxLate {
+		t.Errorf("%d orders were begun; after %d in doubt it should be told nothing", len(told), fleet.MaxLate)
+	}
+	for order, n := range told {
+		if n != 1 {
+			t.Errorf("order %v was begun %d times", order, n)
+		}
+	}
+	h.now += 2 * step.Minute // the owner has given the money back
+	if !ask(1000) {
+		t.Error("it is never told anything again")
+	}
+}

@@ -273,7 +273,7 @@ func (f *Fleet) enrol(p Profile, fx *step.Effects) *device {
 }
 
 func (p Profile) clone() Profile {
-	p.Tags, p.Payees = slices.Clone(p.Tags), slices.Clone(p.Payees)
+	p.Tags, p.Payees = append([]string(nil), p.Tags...), append([]string(nil), p.Payees...) // nil if empty
 	return p
 }
 
@@ -307,7 +307,8 @@ func (f *Fleet) change(ev Change, now step.Time, fx *step.Effects) {
 		return
 	}
 	p := d.Profile
-	p.Tenant, p.Tags, p.Limits, p.Payees = ev.Tenant, slices.Clone(ev.Tags), ev.Limits, slices.Clone(ev.Payees)
+	p.Tenant, p.Tags, p.Limits, p.Payees = ev.Tenant, ev.Tags, ev.Limits, ev.Payees
+	p = p.clone()
 	p.Version++
 	if err := p.Check(); err != nil {
 		f.fail(ev.Ask, money.Invalid, "change device "+ev.Name, err, fx)
@@ -328,7 +329,7 @@ func (f *Fleet) apply(d *device, p Profile, now step.Time, fx *step.Effects) {
 	}
 	if p.Key != d.Key || p.Generation != d.Generation {
 		d.acks, d.online, d.linked = acks{}, false, false // another hardware counts from 1
-		f.endCommands(d, errReplaced, fx)
+		f.endCommands(d, errReplaced, now, fx)
 	}
 	if d.budget != nil && p.Limits.Period != d.Limits.Period {
 		d.budget.rebase(p.Limits, now)
@@ -355,22 +356,22 @@ func (f *Fleet) revoke(ev Revoke, now step.Time, fx *step.Effects) {
 		p.Revoked = true
 		p.Version++
 		f.apply(d, p, now, fx)
-		f.end(d, fx)
+		f.end(d, now, fx)
 	}
 	f.done(ev.Ask, f.view(d, now), fx)
 }
 
 // end lets go of everything a revoked device is in the middle of.
-func (f *Fleet) end(d *device, fx *step.Effects) {
+func (f *Fleet) end(d *device, now step.Time, fx *step.Effects) {
 	d.online, d.linked = false, false
-	f.endCommands(d, errRevoked, fx)
+	f.endCommands(d, errRevoked, now, fx)
 	f.note(journal.DeviceRevoked, d.Name, d.Profile, fx)
 }
 
-func (f *Fleet) endCommands(d *device, why error, fx *step.Effects) {
+func (f *Fleet) endCommands(d *device, why error, now step.Time, fx *step.Effects) {
 	for _, c := range slices.Clone(d.commands) {
 		if !c.late {
-			f.giveUp(c, earn.Delivered{Err: c.error(money.Pending, why)}, fx)
+			f.giveUp(c, earn.Delivered{Err: c.error(money.Pending, why)}, now, fx)
 		}
 	}
 }
@@ -431,7 +432,7 @@ func (f *Fleet) sync(ev Sync, now step.Time, fx *step.Effects) {
 			}
 			f.apply(d, p, now, fx)
 			if ended {
-				f.end(d, fx)
+				f.end(d, now, fx)
 			}
 		default:
 			continue
@@ -439,81 +440,4 @@ func (f *Fleet) sync(ev Sync, now step.Time, fx *step.Effects) {
 		taken++
 	}
 	f.done(ev.Ask, taken, fx)
-}
-
-// see notes that a device was heard of. What it owes an answer for is sent again
-// when it comes up.
-func (f *Fleet) see(ev Seen, now step.Time, fx *step.Effects) {
-	d := f.devices[ev.Name]
-	if d == nil || d.Revoked {
-		return
-	}
-	came, firmware := ev.Online && !d.online, plain(ev.Firmware, MaxFirmware)
-	news := ev.Online != d.online
-	if firmware != "" && firmware != d.firmware {
-		d.firmware, news = firmware, true
-		f.touch(d)
-	}
-	d.online = ev.Online
-	if minute := now - now%step.Minute; minute > d.seen {
-		d.seen = minute
-		f.touch(d)
-	}
-	if news {
-		f.note(journal.DeviceSeen, d.Name, seenNote{d.online, d.firmware}, fx)
-	}
-	if came {
-		f.sign(d, fx)
-		f.sendAll(d, now, fx)
-	}
-}
-
-// sign sends a device with a key its policy: what it may pay by itself. That of a
-// revoked one has ended long ago.
-func (f *Fleet) sign(d *device, fx *step.Effects) {
-	if d.Key == (keys.Public{}) {
-		return
-	}
-	p := Policy{Device: d.Name, Version: d.Version, Limits: d.Limits, Payees: d.Payees}
-	if d.Revoked {
-		p.Expires = 1
-	}
-	fx.Send = append(fx.Send, step.Packet{To: d.door(), Msg: p.Seal(f.config.Node, d.Key, keys.Secret{})})
-}
-
-// door is where a device is reached.
-func (d *device) door() string {
-	if d.linked {
-		return d.Key.PeerName()
-	}
-	return Outlet(d.Name)
-}
-
-type seenNote struct {
-	Online   bool   `json:"online"`
-	Firmware string `json:"firmware,omitempty"`
-}
-
-// fault keeps what is wrong. The same words within an hour are counted, not
-// kept again, and not told: whoever forges acknowledgements cannot fill a disk.
-func (f *Fleet) fault(d *device, text string, now step.Time, fx *step.Effects) {
-	text = plain(text, MaxText)
-	f.touch(d)
-	if n := len(d.faults); n > 0 && d.faults[n-1].Text == text && now-d.faults[n-1].At < step.Hour {
-		d.faults[n-1].Count++
-		return
-	}
-	if len(d.faults) == MaxFaults {
-		if now-d.faults[0].At < step.Minute { // it cannot stop talking
-			d.faults[MaxFaults-1].Count++
-			return
-		}
-		d.faults = slices.Delete(d.faults, 0, 1)
-	}
-	d.faults = append(d.faults, Fault{now, text, 1})
-	f.note(journal.DeviceFault, d.Name, faultNote{text}, fx)
-}
-
-type faultNote struct {
-	Text string `json:"text"`
 }

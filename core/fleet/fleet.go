@@ -12,7 +12,8 @@
 //	Refused  the device has certainly not acted, and the money may go back
 //	Invalid  the device does not exist, or is revoked
 //	Unpaid   it was not begun, and may be tried again
-//	Pending  nobody knows: no answer came, or the device was cut off while it acted
+//	Pending  nobody knows: no answer came, or the device was cut off while it acted.
+//	         The order is not begun again, however often the books ask
 //
 // A device writes down that it begins (intent), acts, and writes down the signed
 // result. Cut off before the intent, it has not acted and is told again. Cut off
@@ -112,6 +113,7 @@ type Fleet struct {
 	commands map[money.OrderID]*command // those that an answer is awaited for
 	due      queue                      // by when something must be done about them
 	alarm    step.Time                  // that is set; 0 for none
+	began    step.Time                  // when the first step was: the books ask anew since
 
 	invites map[[idSize]byte]*invite
 
@@ -142,6 +144,9 @@ func (f *Fleet) Step(in step.Input) step.Effects {
 	f.check()
 	var fx step.Effects
 	f.touched, f.budgets, f.changed, f.firm = f.touched[:0], f.budgets[:0], false, false
+	if f.began == 0 {
+		f.began = in.At
+	}
 	if f.alarm <= in.At {
 		f.alarm = 0 // it rings, or was lost
 	}

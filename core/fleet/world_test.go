@@ -26,14 +26,15 @@ type books struct {
 type owed struct {
 	device string
 	until  step.Time
-	state  string // owed, delivered, refunded
+	state  string // owed, delivered, refunded, unknown
+	doubt  bool   // the fleet cannot say; asked for again all the same
 }
 
 func (b *books) Step(in step.Input) (fx step.Effects) {
 	for _, event := range in.Events {
 		switch ev := event.(type) {
 		case earn.Deliver: // a new order, paid
-			b.orders[ev.Order] = &owed{ev.Device, ev.Until, "owed"}
+			b.orders[ev.Order] = &owed{device: ev.Device, until: ev.Until, state: "owed"}
 			fx.Put = append(fx.Put, b.record(ev.Order))
 			fx.Send = append(fx.Send, step.Packet{To: fleet.Name, Msg: ev})
 		case step.Recv:
@@ -64,9 +65,10 @@ func (b *books) delivered(d earn.Delivered, now step.Time, fx *step.Effects) {
 		o.state = "delivered"
 	case errors.Is(d.Err, money.Refused) || errors.Is(d.Err, money.Invalid):
 		o.state = "refunded" // certainly nothing was done
-	case errors.Is(d.Err, money.Pending):
+	case errors.Is(d.Err, money.Pending) && o.until != 0:
 		o.state = "unknown"
-	default: // not begun: tried again
+	default: // tried again, as core/earn does
+		o.doubt = errors.Is(d.Err, money.Pending)
 		fx.Wake = append(fx.Wake, step.Alarm{ID: "deliver", At: now + 5*step.Second})
 		return
 	}
@@ -382,9 +384,20 @@ func (w *world) owing() bool {
 	return false
 }
 
+// stuck: a device with too much in doubt is told nothing more.
+func (w *world) stuck(device string) bool {
+	doubts := 0
+	for _, o := range w.books.orders {
+		if o.device == device && o.state == "owed" && o.doubt {
+			doubts++
+		}
+	}
+	return doubts >= fleet.MaxLate
+}
+
 // forever: what has no deadline is owed for ever by a device that always fails.
 func (w *world) forever(id money.OrderID, o *owed) bool {
-	return o.until == 0 && w.devices[o.device].fails[id]
+	return o.until == 0 && (o.doubt || w.devices[o.device].fails[id] || w.stuck(o.device))
 }
 
 func (w *world) judge(tally map[string]int) {

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -42,6 +43,21 @@ func (a Amount) Times(n uint64) (Amount, bool) {
 		return 0, false
 	}
 	return a * Amount(n), true
+}
+
+// Share is what part of whole is of a, rounded up: a*part/whole. It is MaxAmount if
+// it would be more, or if whole is 0.
+func Share(a Amount, part, whole uint64) Amount {
+	hi, lo := bits.Mul64(uint64(a), part)
+	if hi >= whole {
+		return MaxAmount
+	}
+	lo, carry := bits.Add64(lo, whole-1, 0)
+	if hi += carry; hi >= whole {
+		return MaxAmount
+	}
+	q, _ := bits.Div64(hi, lo, whole)
+	return min(Amount(q), MaxAmount)
 }
 
 // Sats returns a in whole satoshi, rounded down.

@@ -23,8 +23,11 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"coinop.dev"
+	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
+	"coinop.dev/core/spend"
+	"coinop.dev/core/tab"
 	"coinop.dev/gateway"
 	"coinop.dev/gateway/fleet"
 	"coinop.dev/gateway/hooks"
@@ -94,19 +97,15 @@ var problems = sync.OnceFunc(func() {
 })
 
 // New returns the API of a gateway.
-func New(o Options) (*API, error) {
+func New(o Options) *API {
 	problems()
 	a := &API{
-		Options: o, shop: o.Machine.Shop, mux: http.NewServeMux(),
+		Options: o, shop: o.Machine.Shop, mux: http.NewServeMux(), tokens: tokens{shop: o.Machine.Shop},
 		public:  newLimiter(publicRate, publicBurst, clientRate, clientBurst),
 		claims:  newLimiter(claimRate, claimBurst, claimRate, claimBurst),
 		streams: make(chan struct{}, MaxStreams), waits: make(chan struct{}, MaxWaits),
 	}
 	a.closing, a.close = context.WithCancel(context.Background())
-	var err error
-	if a.tokens, err = loadTokens(a.shop); err != nil {
-		return nil, err
-	}
 	a.describe()
 	a.selling()
 	a.machine()
@@ -123,7 +122,7 @@ func New(o Options) (*API, error) {
 	}
 	a.discovery()
 	a.mux.HandleFunc("/", a.nothing)
-	return a, nil
+	return a
 }
 
 // describe begins the description.
@@ -141,11 +140,17 @@ func (a *API) describe() {
 	a.huma.UseMiddleware(a.authorize, a.readBody, a.idempotent)
 }
 
-// schemaName names the schema of a type; those that two packages call the same have
-// the package before it.
+// schemaNames are those of types that two packages call the same.
+var schemaNames = map[reflect.Type]string{
+	reflect.TypeFor[books.Order]():   "BookedOrder",
+	reflect.TypeFor[spend.Summary](): "Purse",
+	reflect.TypeFor[earn.Summary]():  "Till",
+	reflect.TypeFor[tab.Summary]():   "Sessions",
+}
+
 func schemaName(t reflect.Type, hint string) string {
-	if t == reflect.TypeFor[books.Order]() {
-		return "BookedOrder"
+	if name, ok := schemaNames[t]; ok {
+		return name
 	}
 	return huma.DefaultSchemaNamer(t, hint)
 }

@@ -152,10 +152,10 @@ func (a *API) Principal(m macaroon.Macaroon) (p Principal, err error) {
 		if err := held(m, ofOperators); err != nil {
 			return no(err)
 		}
-		t, ok := a.tokens.find(m.ID)
+		t, err := a.tokens.find(m.ID)
 		switch {
-		case !ok:
-			return no(errors.New("the token was revoked"))
+		case err != nil:
+			return Principal{}, err
 		case p.conditions.Expired(now):
 			return no(errors.New("the token has expired; take the one of console.token, or bake another"))
 		}

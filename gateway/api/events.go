@@ -1,10 +1,13 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -28,77 +31,72 @@ const (
 )
 
 // events serves /v1/events as server-sent events, or as a WebSocket if it is asked
-// to: everything after ?cursor=N or Last-Event-ID, and then what comes. Whoever
+// to: everything after Last-Event-ID or ?cursor=N, and then what comes. Whoever
 // comes back with the number of the last event that it has seen misses none.
 func (a *API) events(w http.ResponseWriter, r *http.Request) {
 	select {
 	case a.streams <- struct{}{}:
 		defer func() { <-a.streams }()
 	default:
-		(&Problem{Title: "too many requests", Status: http.StatusTooManyRequests, Code: "RATE_LIMITED",
-			Detail: fmt.Sprintf("%d event streams are open; the limit is %d", MaxStreams, MaxStreams)}).write(w)
+		Problems(w, refusal(http.StatusTooManyRequests, "RATE_LIMITED", fmt.Sprintf("%d event streams are open, which is the limit", MaxStreams)))
 		return
 	}
-	cursor, types, err := a.from(r)
+	f, err := a.from(r)
 	if err != nil {
-		badRequest(err).(*Problem).write(w)
+		Problems(w, err)
 		return
 	}
 	ctx, stop := context.WithCancel(r.Context())
 	defer stop()
 	defer context.AfterFunc(a.closing, stop)()
 	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		a.webSocket(ctx, w, r, cursor, types)
+		f.webSocket(ctx, w)
 		return
 	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	out := http.NewResponseController(w)
-	send := func(e *books.Event) error {
-		out.SetWriteDeadline(time.Now().Add(slowReader))
-		text := ": still here\n\n"
-		if e != nil {
-			data, err := json.Marshal(e)
-			if err != nil {
+	f.serverSent(ctx, w)
+}
+
+// A follower is one stream.
+type follower struct {
+	a       *API
+	r       *http.Request // whose credential must stay good
+	cursor  uint64
+	types   []string
+	checked time.Time
+}
+
+// from reads where a stream begins, and of what. What a browser comes back with
+// counts more than what the address said at first.
+func (a *API) from(r *http.Request) (*follower, error) {
+	f := &follower{a: a, r: r, checked: time.Now()}
+	text := cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("cursor"))
+	if t := r.URL.Query().Get("types"); t != "" {
+		if f.types = strings.Split(t, ","); len(f.types) > books.MaxTypes {
+			return nil, invalid(fmt.Sprintf("%d types of events; the limit is %d", len(f.types), books.MaxTypes))
+		}
+	}
+	var err error
+	if text == "" {
+		_, f.cursor, err = a.Books.Events(r.Context(), math.MaxInt64, 1, nil) // the newest
+		return f, err
+	}
+	if f.cursor, err = strconv.ParseUint(text, 10, 63); err != nil {
+		return nil, invalid(fmt.Sprintf("cursor %.20q is not the number of an event", text))
+	}
+	_, _, err = a.Books.Events(r.Context(), f.cursor, 1, nil) // is it still there?
+	return f, err
+}
+
+// run sends events until ctx ends or send fails. A nil event is a pulse.
+func (f *follower) run(ctx context.Context, send func(*books.Event) error) error {
+	for {
+		if time.Since(f.checked) >= eventPulse {
+			if _, err := f.a.Admit(f.r, Read); err != nil {
 				return err
 			}
-			text = fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Type, data)
+			f.checked = time.Now()
 		}
-		if _, err := w.Write([]byte(text)); err != nil {
-			return err
-		}
-		return out.Flush()
-	}
-	if send(nil) == nil {
-		a.follow(ctx, cursor, types, send)
-	}
-}
-
-// from reads where a stream begins, and of what.
-func (a *API) from(r *http.Request) (cursor uint64, types []string, err error) {
-	text := r.Header.Get("Last-Event-ID")
-	if q := r.URL.Query().Get("cursor"); q != "" {
-		text = q
-	}
-	if t := r.URL.Query().Get("types"); t != "" {
-		if types = strings.Split(t, ","); len(types) > books.MaxTypes {
-			return 0, nil, fmt.Errorf("%d types of events; the limit is %d", len(types), books.MaxTypes)
-		}
-	}
-	if text == "" {
-		cursor, err = a.Books.Cursor(r.Context())
-		return cursor, types, err
-	}
-	if cursor, err = strconv.ParseUint(text, 10, 63); err != nil {
-		return 0, nil, fmt.Errorf("cursor %.20q is not the number of an event", text)
-	}
-	return cursor, types, nil
-}
-
-// follow sends events after a cursor until ctx ends or send fails. A nil event is
-// a pulse.
-func (a *API) follow(ctx context.Context, cursor uint64, types []string, send func(*books.Event) error) error {
-	for {
-		list, next, err := a.Books.Events(ctx, cursor, eventBatch, types)
+		list, next, err := f.a.Books.Events(ctx, f.cursor, eventBatch, f.types)
 		if err != nil {
 			return err
 		}
@@ -107,12 +105,12 @@ func (a *API) follow(ctx context.Context, cursor uint64, types []string, send fu
 				return err
 			}
 		}
-		if cursor < next {
-			cursor = next
+		if f.cursor < next {
+			f.cursor = next
 			continue
 		}
 		wait, cancel := context.WithTimeout(ctx, eventPulse)
-		err = a.Books.Await(wait, cursor)
+		err = f.a.Books.Await(wait, f.cursor)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -127,14 +125,41 @@ func (a *API) follow(ctx context.Context, cursor uint64, types []string, send fu
 	}
 }
 
-func (a *API) webSocket(ctx context.Context, w http.ResponseWriter, r *http.Request, cursor uint64, types []string) {
-	c, err := websocket.Accept(w, r, nil)
+func (f *follower) serverSent(ctx context.Context, w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not gather them
+	out := http.NewResponseController(w)
+	defer out.SetWriteDeadline(time.Time{})
+	send := func(e *books.Event) error {
+		out.SetWriteDeadline(time.Now().Add(slowReader))
+		// A pulse moves the number too: events that were not asked for need not be
+		// looked through again.
+		text := fmt.Sprintf(": still here\nid: %d\n\n", f.cursor)
+		if e != nil {
+			data, err := json.Marshal(e)
+			if err != nil {
+				return err
+			}
+			text = fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Type, data)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			return err
+		}
+		return out.Flush()
+	}
+	if send(nil) == nil {
+		f.run(ctx, send)
+	}
+}
+
+func (f *follower) webSocket(ctx context.Context, w http.ResponseWriter) {
+	c, err := websocket.Accept(w, f.r, nil)
 	if err != nil {
 		return
 	}
 	defer c.CloseNow()
 	ctx = c.CloseRead(ctx)
-	err = a.follow(ctx, cursor, types, func(e *books.Event) error {
+	f.run(ctx, func(e *books.Event) error {
 		ctx, cancel := context.WithTimeout(ctx, slowReader)
 		defer cancel()
 		if e == nil {
@@ -146,9 +171,5 @@ func (a *API) webSocket(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		}
 		return c.Write(ctx, websocket.MessageText, data)
 	})
-	reason := "the gateway stops: come back with the number of the last event"
-	if errors.Is(err, books.ErrForgotten) {
-		reason = books.ErrForgotten.Error()
-	}
-	c.Close(websocket.StatusGoingAway, reason[:min(len(reason), 120)])
+	c.Close(websocket.StatusGoingAway, "come back with the number of the last event")
 }

@@ -53,7 +53,7 @@ func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
 		w.WriteHeader(answered.Status)
 		io.WriteString(w, answered.Body)
 	default:
-		c := &copied{Context: ctx, status: http.StatusOK}
+		c := &copied{exchange: ctx, status: http.StatusOK}
 		next(huma.WithValue(c, orderKey{}, gateway.Derived("coinop/idempotent/"+key, money.OrderID{})))
 		a.keep(r, key, c)
 	}
@@ -83,9 +83,12 @@ func (a *API) keep(r *http.Request, key string, c *copied) {
 	}
 }
 
+// exchange is huma's context, embedded under another name than that of its method.
+type exchange = huma.Context
+
 // copied is an answer that is kept as it is sent.
 type copied struct {
-	huma.Context
+	exchange
 	status int
 	media  string
 	body   bytes.Buffer
@@ -93,18 +96,18 @@ type copied struct {
 }
 
 // Unwrap makes it a context of the adapter's.
-func (c *copied) Unwrap() huma.Context { return c.Context }
+func (c *copied) Unwrap() huma.Context { return c.exchange }
 
 func (c *copied) SetStatus(status int) {
 	c.status = status
-	c.Context.SetStatus(status)
+	c.exchange.SetStatus(status)
 }
 
 func (c *copied) SetHeader(name, value string) {
 	if name == "Content-Type" {
 		c.media = value
 	}
-	c.Context.SetHeader(name, value)
+	c.exchange.SetHeader(name, value)
 }
 
 func (c *copied) BodyWriter() io.Writer { return c }
@@ -115,5 +118,5 @@ func (c *copied) Write(b []byte) (int, error) {
 	} else {
 		c.body.Write(b)
 	}
-	return c.Context.BodyWriter().Write(b)
+	return c.exchange.BodyWriter().Write(b)
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -94,6 +97,9 @@ func (a *API) Status(ctx context.Context) (s Status, err error) {
 }
 
 func (a *API) bill(amount money.Amount, what string) (b bill, err error) {
+	if amount == 0 || amount > money.MaxAmount {
+		return b, invalid("a bill is for more than nothing, and less than all the bitcoin there can be")
+	}
 	b = bill{Order: purse.NewOrderID(), Amount: amount}
 	for _, held := range a.Machine.Rails() {
 		if biller, ok := rail.As[rail.Biller](held); ok {
@@ -110,28 +116,85 @@ func (a *API) bill(amount money.Amount, what string) (b bill, err error) {
 	return b, nil
 }
 
+// payable reads a payment into an order. Its ID is that of the bill, so that the
+// payee knows what is paid; or the one that the caller names; or it follows from the
+// Idempotency-Key; or it is new.
+func payable(ctx context.Context, p Payment) (o money.Order, err error) {
+	u, err := rail.Default.Parse(p.To)
+	if err != nil {
+		return o, invalid(err.Error())
+	}
+	uri, q := p.To, u.Query()
+	switch said := q.Get("amount_msat"); {
+	case said == "" && p.Amount > 0:
+		sep := "?"
+		if strings.Contains(uri, "?") {
+			sep = "&"
+		}
+		uri = fmt.Sprintf("%s%samount_msat=%d", uri, sep, uint64(p.Amount))
+	case said != "" && p.Amount > 0 && said != strconv.FormatUint(uint64(p.Amount), 10):
+		return o, invalid(fmt.Sprintf("amount_msat is %d, and the payment URI says %.24s", uint64(p.Amount), said))
+	}
+	if o, err = coinop.Bill(uri); err != nil {
+		return o, err
+	}
+	o.For = p.For
+	if q.Get("order") != "" {
+		if p.Order != nil && *p.Order != o.ID {
+			return o, invalid("the payment URI names another order")
+		}
+		return o, nil
+	}
+	by := who(ctx)
+	if id, ok := ctx.Value(orderKey{}).(money.OrderID); ok {
+		o.ID = id
+	}
+	if p.Order != nil {
+		// A name that a device has chosen is its own: it cannot reach the order of
+		// another one.
+		if o.ID = *p.Order; by.Grant != nil {
+			o.ID = gateway.Derived("coinop/payment/"+by.Grant.Device+"/", o.ID)
+		}
+	}
+	return o, nil
+}
+
+// allows checks what a credential says of payments beside its budget.
+func (p Principal) allows(o money.Order) error {
+	payee, _, _ := strings.Cut(o.To, "?")
+	switch most, limited := p.conditions.Limit("max_payment_msat"); {
+	case !p.conditions.Allows("payee", payee):
+		return refusal(http.StatusForbidden, "RESTRICTED", "the credential does not name this payee")
+	case !p.conditions.Allows("service", o.For):
+		return refusal(http.StatusForbidden, "RESTRICTED", "the credential is for certain services: say which one in for")
+	case limited && uint64(o.Amount) > most:
+		left := money.Amount(most)
+		e := refusal(http.StatusForbidden, "QUOTA_EXCEEDED", fmt.Sprintf("%v is more than the credential's limit of %v per order", o.Amount, left))
+		e.Limit, e.Left = "order", &left
+		return e
+	}
+	return nil
+}
+
 // pay pays for an operator, or for a device within its budget.
 func (a *API) pay(ctx context.Context, p Payment) (r money.Receipt, err error) {
-	o, err := coinop.Bill(p.To)
-	if p.Amount > 0 {
-		o = money.Order{ID: purse.NewOrderID(), To: rail.Payee(p.To), Amount: p.Amount}
-		err = nil
-	}
+	o, err := payable(ctx, p)
 	if err != nil {
 		return r, err
 	}
-	o.For = p.For
-	if p.Order != nil {
-		o.ID = *p.Order
+	by := who(ctx)
+	if err := by.allows(o); err != nil {
+		return r, err
 	}
-	device := who(ctx).Grant
-	if device == nil {
-		return a.Machine.Purse.Pay(ctx, o)
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	if by.Grant == nil {
+		r, err = a.Machine.Purse.Pay(ctx, o)
+		return r, pending(o.ID, err)
 	}
-	o.ID = devicesOrder(device.Device, o.ID)
-	host := a.Machine.Engine.Host
-	ask := fleet.Spend{Device: device.Device, ID: o.ID, Amount: o.Amount, To: o.To, Under: device.Limits}
-	if _, err := host.Ask(ctx, fleet.Name, fleet.SpendID(device.Device, o.ID), ask); err != nil {
+	host, device := a.Machine.Engine.Host, by.Grant.Device
+	ask := fleet.Spend{Device: device, ID: o.ID, Amount: o.Amount, To: o.To, Under: by.Grant.Limits}
+	if _, err := host.Ask(ctx, fleet.Name, fleet.SpendID(device, o.ID), ask); err != nil {
 		return r, err
 	}
 	r, err = a.Machine.Purse.Pay(ctx, o)
@@ -139,15 +202,20 @@ func (a *API) pay(ctx context.Context, p Payment) (r money.Receipt, err error) {
 	settled := a.Machine.Engine.Context()
 	switch kind := money.KindOf(err); {
 	case err == nil:
-		host.Tell(settled, fleet.Name, fleet.Spent{Device: device.Device, ID: o.ID})
+		host.Tell(settled, fleet.Name, fleet.Spent{Device: device, ID: o.ID})
 	case kind == money.Unpaid || kind == money.Refused || kind == money.Invalid:
-		host.Tell(settled, fleet.Name, fleet.Unspent{Device: device.Device, ID: o.ID})
+		host.Tell(settled, fleet.Name, fleet.Unspent{Device: device, ID: o.ID})
 	}
-	return r, err
+	return r, pending(o.ID, err)
 }
 
-// devicesOrder keeps devices from paying, or seeing, each other's orders: an ID is
-// of its device.
-func devicesOrder(device string, id money.OrderID) money.OrderID {
-	return gateway.Derived(fmt.Sprintf("coinop/payment/%s/", device), id)
+// pending names the order that nobody knows the end of, so that the caller can ask
+// again for the same.
+func pending(id money.OrderID, err error) error {
+	if err == nil || !errors.Is(err, money.Pending) {
+		return err
+	}
+	p := *problem(err)
+	p.Order = &id
+	return &p
 }

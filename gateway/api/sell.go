@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -11,10 +12,8 @@ import (
 	"coinop.dev/core/earn"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
-	"coinop.dev/core/step"
 	"coinop.dev/core/tab"
 	"coinop.dev/gateway"
-	"coinop.dev/world/books"
 )
 
 type (
@@ -35,19 +34,25 @@ func answer[T any](v T, err error) (*body[T], error) {
 	return &body[T]{v}, nil
 }
 
-// maxWait bounds how long a request for an order may wait for its state.
-const maxWait = 60 * time.Second
+const (
+	// MaxWaits bounds the requests that wait for an order at a time, and maxWait how
+	// long each does.
+	MaxWaits = 1024
+	maxWait  = 60 * time.Second
+)
 
 // selling is what buyers ask for, and what their seller does about it.
 func (a *API) selling() {
-	huma.Register(a.huma, op("GET", "/v1/services", Public, "What is for sale"), func(context.Context, *struct{}) (*body[[]offer.Service], error) {
-		return answer(a.shop.Services(), nil)
+	huma.Register(a.huma, op("GET", "/v1/services", Public, "What is for sale"), func(ctx context.Context, _ *struct{}) (*body[[]offer.Service], error) {
+		return answer(a.services(who(ctx)), nil)
 	})
-	huma.Register(a.huma, op("PUT", "/v1/services/{name}", Admin, "Set the price and terms of a service, from now on"), func(ctx context.Context, in *struct {
+	huma.Register(a.huma, op("PUT", "/v1/services/{name}", Admin, "Set the price and terms of a service, from now on. Who delivers is the config's to say"), func(ctx context.Context, in *struct {
 		named
 		Body offer.Service
 	}) (*body[offer.Service], error) {
-		in.Body.Name = in.Name
+		if in.Body.Name != in.Name {
+			return nil, invalid(fmt.Sprintf("the service is called %.64q in the path and %.64q in the body", in.Name, in.Body.Name))
+		}
 		err := a.shop.SetService(ctx, in.Body)
 		v, _ := a.shop.Service(in.Name)
 		return answer(v, err)
@@ -66,19 +71,33 @@ func (a *API) selling() {
 			Place   bool   `json:"place,omitempty" doc:"deliver as soon as it is paid, without a claim"`
 		}
 	}) (*body[gateway.Offer], error) {
-		o, err := a.shop.Quote(ctx, gateway.Ask{Service: in.Body.Service, Units: in.Body.Units, Tab: in.Body.Session, Door: "http", Buyer: who(ctx).Name})
+		buyer := who(ctx).Buyer()
+		o, err := a.shop.Quote(ctx, gateway.Ask{Service: in.Body.Service, Units: in.Body.Units, Tab: in.Body.Session, Door: "http", Buyer: buyer})
 		if err == nil && in.Body.Place {
-			_, err = a.shop.Place(ctx, o.Token, "http")
+			_, err = a.shop.Place(ctx, o.Token, buyer)
 		}
 		return answer(o, err)
 	})
 	huma.Register(a.huma, op("POST", "/v1/orders", Public, "Claim an offer that is paid: the token, and the preimage or the receipt"), func(ctx context.Context, in *struct{ Body Claim }) (*body[earn.Order], error) {
-		o, err := a.shop.Claim(ctx, in.Body.proof())
-		return answer(o, err)
+		p, err := in.Body.proof(who(ctx))
+		if err != nil {
+			return nil, problem(err)
+		}
+		return answer(a.shop.Claim(ctx, p))
 	})
-	huma.Register(a.huma, op("GET", "/v1/orders", Read, "Orders, newest first"), func(ctx context.Context, in *struct{ orderFilter }) (*body[orderPage], error) {
-		page, next, err := a.Books.Orders(ctx, in.filter())
-		return answer(orderPage{page, next}, err)
+	huma.Register(a.huma, op("POST", "/v1/sessions", Public, "Open the prepaid session that an offer has paid for, or find it again"), func(ctx context.Context, in *struct{ Body Claim }) (*body[tab.Balance], error) {
+		p, err := in.Body.proof(who(ctx))
+		if err != nil {
+			return nil, problem(err)
+		}
+		s, err := a.shop.Session(ctx, p)
+		if err != nil {
+			return nil, problem(err)
+		}
+		return a.session(ctx, s.Tab)
+	})
+	huma.Register(a.huma, op("GET", "/v1/sessions/{id}", Public, "What a prepaid session has left"), func(ctx context.Context, in *ordered) (*body[tab.Balance], error) {
+		return a.session(ctx, in.ID)
 	})
 	huma.Register(a.huma, op("GET", "/v1/orders/{id}", Public, "How an order stands; wait=10s waits for a state that is final. What was delivered is for who claims it"), func(ctx context.Context, in *struct {
 		ordered
@@ -86,27 +105,55 @@ func (a *API) selling() {
 	}) (*body[earn.Order], error) {
 		o, err := a.order(ctx, in.ID, in.Wait)
 		if !who(ctx).May(Read) {
-			o.Payload = nil
+			o = forStrangers(o)
 		}
 		return answer(o, err)
 	})
 	huma.Register(a.huma, op("POST", "/v1/orders/{id}/refund", Admin, "Give an order's money back: to a payment URI, or as credit; or pay out what is left of a session"), func(ctx context.Context, in *struct {
 		ordered
-		Body struct {
+		Body *struct {
 			To string `json:"to,omitempty" maxLength:"4096" doc:"payment URI; empty for credit"`
 		}
 	}) (*body[earn.Order], error) {
 		ctx, cancel := context.WithTimeout(ctx, maxWait)
 		defer cancel()
-		return answer(a.shop.Refund(ctx, in.ID, in.Body.To))
-	})
-	huma.Register(a.huma, op("GET", "/v1/sessions/{id}", Public, "What a prepaid session has left"), func(ctx context.Context, in *ordered) (*body[tab.Balance], error) {
-		b, ok, err := a.shop.Balance(ctx, in.ID)
-		if err == nil && !ok {
-			err = notFound("there is no session " + in.ID.String())
+		to := ""
+		if in.Body != nil {
+			to = in.Body.To
 		}
-		return answer(b, err)
+		return answer(a.shop.Refund(ctx, in.ID, to))
 	})
+	a.proving()
+}
+
+// services lists what is for sale. Where it comes from is nobody's business but the
+// owner's.
+func (a *API) services(p Principal) []offer.Service {
+	all := append([]offer.Service{}, a.shop.Services()...)
+	if !p.May(Read) {
+		for i := range all {
+			all[i].From, all[i].Dynamic = "", ""
+		}
+	}
+	return all
+}
+
+func (a *API) session(ctx context.Context, id money.OrderID) (*body[tab.Balance], error) {
+	b, ok, err := a.shop.Balance(ctx, id)
+	if err == nil && !ok {
+		err = notFound("there is no session " + id.String())
+	}
+	return answer(b, err)
+}
+
+// forStrangers leaves out what is for the buyer and for the seller. A reading that
+// was sold is in the acknowledgement.
+func forStrangers(o earn.Order) earn.Order {
+	o.Payload, o.Ack, o.Buyer, o.Device, o.Why = nil, nil, "", "", ""
+	if o.How != "" && o.How != "credit" && o.How != "never taken" {
+		o.How = "paid back"
+	}
+	return o
 }
 
 // A Claim is a proof as JSON.
@@ -117,57 +164,57 @@ type Claim struct {
 	Refund   string         `json:"refund,omitempty" maxLength:"4096" doc:"payment URI that money goes back to"`
 }
 
-func (c Claim) proof() gateway.Proof {
-	p := gateway.Proof{Token: c.Token, Receipt: c.Receipt, Refund: c.Refund, Buyer: "http"}
-	p.Preimage, _ = hex.DecodeString(c.Preimage) // what is no hex proves nothing
-	return p
+func (c Claim) proof(by Principal) (p gateway.Proof, err error) {
+	p = gateway.Proof{Token: c.Token, Receipt: c.Receipt, Refund: c.Refund, Buyer: "http"}
+	if by.Name != "" {
+		p.Buyer = by.Name
+	}
+	if p.Preimage, err = hex.DecodeString(c.Preimage); err != nil {
+		err = invalid("the preimage is not hex")
+	}
+	return p, err
 }
 
 // order reads an order, of this machine or of the books.
 func (a *API) order(ctx context.Context, id money.OrderID, wait string) (o earn.Order, err error) {
-	if wait == "" {
-		o, err = a.shop.Order(ctx, id)
-	} else {
-		var d time.Duration
+	var d time.Duration
+	if wait != "" {
 		if d, err = time.ParseDuration(wait); err != nil || d < 0 || d > maxWait {
-			return o, &Problem{Title: "invalid", Status: http.StatusBadRequest, Detail: "wait is a time of at most 60s, such as 10s", Code: "invalid"}
-		}
-		ctx, cancel := context.WithTimeout(ctx, d)
-		defer cancel()
-		o, err = a.shop.Wait(ctx, id, final)
-		if ctx.Err() != nil && o.State != "" {
-			err = nil
+			return o, invalid("wait is a time of at most 60s, such as 10s")
 		}
 	}
-	if err == nil && o.State == "quoted" && a.Books != nil {
+	o, err = a.shop.Order(ctx, id)
+	if err == nil && o.State == "quoted" && a.Books != nil { // or so old that only the books know
 		if past, missing := a.Books.Order(ctx, id); missing == nil {
 			return past.Order, nil
 		}
 	}
-	return o, err
+	if err != nil || d == 0 || final(o) {
+		return o, err
+	}
+	select {
+	case a.waits <- struct{}{}:
+		defer func() { <-a.waits }()
+	default:
+		return o, refusal(http.StatusServiceUnavailable, "unavailable", fmt.Sprintf("%d requests wait for orders already; ask without wait", MaxWaits))
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	defer context.AfterFunc(a.closing, cancel)()
+	last, err := a.shop.Wait(ctx, id, final)
+	switch {
+	case ctx.Err() != nil && last.State != "":
+		return last, nil
+	case ctx.Err() != nil:
+		return o, nil
+	}
+	return last, err
 }
 
 func final(o earn.Order) bool {
-	return o.State == "settled" || o.State == "refunded" || o.State == "failed" && o.How != ""
-}
-
-// orderFilter chooses orders of the books.
-type orderFilter struct {
-	Service string    `query:"service" maxLength:"64"`
-	Device  string    `query:"device" maxLength:"64"`
-	Buyer   string    `query:"buyer" maxLength:"80"`
-	State   string    `query:"state" maxLength:"16"`
-	From    step.Time `query:"from_ms"`
-	To      step.Time `query:"to_ms"`
-	Cursor  string    `query:"cursor" maxLength:"200"`
-	Limit   int       `query:"limit" minimum:"0" maximum:"1000"`
-}
-
-func (f orderFilter) filter() books.Filter {
-	return books.Filter{Service: f.Service, Device: f.Device, Buyer: f.Buyer, State: f.State, From: f.From, To: f.To, Cursor: f.Cursor, Limit: f.Limit}
-}
-
-type orderPage struct {
-	Orders []books.Order `json:"orders"`
-	Next   string        `json:"next,omitempty" doc:"the cursor of the next page"`
+	switch o.State {
+	case "settled", "refunded", "expired":
+		return true
+	}
+	return o.State == "failed" && o.How != ""
 }

@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"coinop.dev"
+	"coinop.dev/core/keys"
 	"coinop.dev/gateway/api"
+	"coinop.dev/gateway/fleet"
 	"coinop.dev/gateway/paywall"
 	"coinop.dev/world/books"
 )
@@ -48,6 +50,7 @@ type Daemon struct {
 	Machine *coinop.Machine
 	Books   *books.Books
 	API     *api.API
+	Fleet   *fleet.Fleet
 	Token   string // the operator's
 	Log     *slog.Logger
 
@@ -55,6 +58,8 @@ type Daemon struct {
 	at     map[string]string     // where each door is
 	away   atomic.Pointer[error] // why the books are not kept
 	*metrics
+	readings  readings
+	fleetRoot keys.Secret
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -81,7 +86,7 @@ func Open(ctx context.Context, o Options) (d *Daemon, err error) {
 		return d, err
 	}
 	uri := cmp.Or(c.Books, "sqlite://"+filepath.ToSlash(filepath.Join(c.Data, "books.sqlite")))
-	if d.Books, err = books.Open(ctx, uri, d.Machine.Key.Public().String()); err != nil {
+	if d.Books, err = books.Open(ctx, uri, d.name()); err != nil {
 		return d, fmt.Errorf("books: %w", err)
 	}
 	d.running.Go(func() {
@@ -99,12 +104,15 @@ func Open(ctx context.Context, o Options) (d *Daemon, err error) {
 	}
 	d.metrics = newMetrics(d)
 	d.Machine.Engine.Host.Hear(d.metrics.hear)
-	d.API = api.New(api.Options{Machine: d.Machine, Books: d.Books})
+	d.API = api.New(api.Options{Machine: d.Machine, Books: d.Books, Fleet: d.Fleet, FleetRoot: d.fleetRoot})
 	if o.Serve != nil {
 		o.Serve(d)
 	}
 	return d, d.openDoors(life)
 }
+
+// name is the gateway's in its books and among others: the first half of its key.
+func (d *Daemon) name() string { return d.Machine.Key.Public().String()[:32] }
 
 // operatorToken is the one of the file, or a new one the first time.
 func operatorToken(d *Daemon) (string, error) {

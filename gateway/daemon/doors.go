@@ -3,30 +3,211 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
+	"strings"
 
 	"coinop.dev"
 	"coinop.dev/core/fleet"
+	"coinop.dev/core/keys"
 	"coinop.dev/engine"
+	gatewaycoap "coinop.dev/gateway/coap"
+	gatewayfleet "coinop.dev/gateway/fleet"
+	"coinop.dev/gateway/mqtt"
+	gatewayserial "coinop.dev/gateway/serial"
+	"coinop.dev/world/link/coap"
+	"coinop.dev/world/link/serial"
 )
 
 // openFleet adds the fleet's core, before the till that delivers to it.
-func (d *Daemon) openFleet(ctx context.Context, m *engine.Machine) error {
-	f, err := fleet.Load(m.DB, fleet.Config{Root: m.Key.Derive("gateway/fleet"), Node: m.Key})
-	if err != nil {
-		return err
+func (d *Daemon) openFleet(ctx context.Context, m *engine.Machine) (err error) {
+	root, shared := m.Key.Derive("gateway/fleet"), d.config.Fleet.Secret != ""
+	if shared {
+		if root, err = readSecret(d.config.Fleet.Secret); err != nil {
+			return fmt.Errorf("fleet: %w", err)
+		}
 	}
-	return m.Host.Add(ctx, fleet.Name, f)
+	d.fleetRoot = root
+	d.Fleet, err = gatewayfleet.Open(m.Context(), m.Host, m.DB, gatewayfleet.Options{
+		Config: fleet.Config{Root: root, Node: m.Key, Number: d.config.Fleet.Number, Shared: shared}, Log: d.Log,
+	})
+	return err
+}
+
+// readSecret reads 32 bytes of hex.
+func readSecret(path string) (keys.Secret, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return keys.Secret{}, err
+	}
+	b, err := hex.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return keys.Secret{}, fmt.Errorf("%s has not 64 hex digits", path)
+	}
+	return keys.SecretFromBytes(b)
+}
+
+// share keeps the fleet in step with the other gateways of one database.
+func (d *Daemon) share(life context.Context) {
+	if d.config.Fleet.Secret == "" {
+		return
+	}
+	d.running.Go(func() { d.Fleet.Share(life, d.Books, d.name()) })
+	d.closing = append(d.closing, func(context.Context) error { d.Fleet.Release(); return nil })
 }
 
 // mount adds pages to the HTTP door.
 func (d *Daemon) mount(*http.ServeMux) error { return nil }
 
 // openOthers opens the doors that are not HTTP.
-func (d *Daemon) openOthers(context.Context, *tls.Config) error { return nil }
+func (d *Daemon) openOthers(life context.Context, cert *tls.Config) error {
+	d.share(life)
+	for _, open := range []struct {
+		name string
+		door func(context.Context, *tls.Config) error
+	}{{"mqtt", d.openMQTT}, {"coap", d.openCoAP}, {"serial", d.openSerial}} {
+		if err := open.door(life, cert); err != nil {
+			return fmt.Errorf("%s: %w", open.name, err)
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) openMQTT(life context.Context, cert *tls.Config) error {
+	c := d.config.MQTT
+	if c.Listen == "" && c.Broker == "" {
+		return nil
+	}
+	door := mqtt.New(mqtt.Setup{
+		Devices: mqttDevices{d}, Machine: d.Machine.Engine, Outlets: d.Machine.Engine.Host, Shop: mqtt.Sell(d.Machine.Shop),
+		Buyers: true, Log: d.Log, Now: d.Machine.Engine.Host.Now,
+	})
+	var bus mqtt.Bus
+	var err error
+	if c.Broker != "" {
+		password := ""
+		if c.Password != "" {
+			raw, err := os.ReadFile(c.Password)
+			if err != nil {
+				return err
+			}
+			password = strings.TrimSpace(string(raw))
+		}
+			bus, err = mqtt.Dial(life, mqtt.Broker{URL: c.Broker, Name: d.name(), User: c.User, Password: password, Log: d.Log}, door)
+		d.at["mqtt"] = c.Broker
+	} else {
+		o := mqtt.Options{Addr: c.Listen, Log: d.Log}
+		scheme := "mqtt://"
+		if c.TLS {
+			if cert == nil {
+				return errors.New("tls = true needs a certificate in [tls]")
+			}
+			o.TLS, scheme = cert, "mqtts://"
+		}
+		var broker *mqtt.Embedded
+		if broker, err = mqtt.Listen(o, door); err == nil {
+			bus = broker
+			d.at["mqtt"] = scheme + broker.Addr().String()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	d.closing = append(d.closing, func(context.Context) error { return errors.Join(bus.Close(), door.Close()) })
+	return nil
+}
+
+// mqttDevices is the fleet as the MQTT door needs it.
+type mqttDevices struct{ d *Daemon }
+
+func (m mqttDevices) Authenticate(name, password, _ string) (mqtt.Device, error) {
+	p, err := m.d.Fleet.Authenticate(name, password)
+	return mqttDevice(p), err
+}
+
+func (m mqttDevices) Device(name string) (mqtt.Device, error) {
+	p, ok := m.d.Fleet.Device(name)
+	if !ok {
+		return mqtt.Device{}, gatewayfleet.ErrLogin
+	}
+	return mqttDevice(p), nil
+}
+
+func mqttDevice(p fleet.Profile) mqtt.Device {
+	return mqtt.Device{Name: p.Name, Tenant: p.Tenant, Key: p.Key}
+}
+
+func (m mqttDevices) Seen(name string, online bool, firmware string) {
+	m.d.Fleet.Seen(name, online, firmware)
+}
+func (m mqttDevices) Fault(name, text string)           { m.d.Fleet.Fault(name, text) }
+func (m mqttDevices) Acked(name string, ack fleet.Ack)  { m.d.Fleet.Acked(name, ack) }
+func (m mqttDevices) Meter(name, kind string, b []byte) { m.d.readings.put(name, kind, b) }
+
+func (d *Daemon) openCoAP(_ context.Context, cert *tls.Config) error {
+	c := d.config.CoAP
+	if c.Listen == "" && c.DTLS == "" {
+		return nil
+	}
+	door := gatewaycoap.New(gatewaycoap.Options{Shop: d.Machine.Shop, Source: &d.readings, Devices: coapDevices{d}})
+	start := func(name string, listen func() (*coap.Server, error)) error {
+		s, err := listen()
+		if err != nil {
+			return err
+		}
+		d.at[name] = name + "://" + s.Addr().String()
+		d.closing = append(d.closing, func(context.Context) error { return s.Close() })
+		return nil
+	}
+	if c.Listen != "" {
+		if err := start("coap", func() (*coap.Server, error) { return coap.Listen(c.Listen, door.Handle, coap.Options{}) }); err != nil {
+			return err
+		}
+	}
+	if c.DTLS == "" {
+		return nil
+	}
+	o := coap.Options{PSK: door.PSK}
+	if cert != nil {
+		if pair, err := cert.GetCertificate(nil); err == nil && pair != nil {
+			o.Certificate = pair
+		}
+	}
+	return start("coaps", func() (*coap.Server, error) { return coap.ListenDTLS(c.DTLS, door.Handle, o) })
+}
+
+type coapDevices struct{ d *Daemon }
+
+func (c coapDevices) Device(name string) (gatewaycoap.Device, bool) {
+	p, ok := c.d.Fleet.Device(name)
+	return gatewaycoap.Device{Key: p.Key, Secret: c.d.Fleet.Secret(p)}, ok
+}
+
+func (d *Daemon) openSerial(context.Context, *tls.Config) error {
+	for _, line := range d.config.Gateway.Serial {
+		p, ok := d.Fleet.Device(line.Device)
+		if !ok {
+			return fmt.Errorf("%s: no device is called %q; add it first", line.Port, line.Device)
+		}
+		open, err := serial.Opener(line.Port)
+		if err != nil {
+			return err
+		}
+		door, err := gatewayserial.Open(gatewayserial.Options{Shop: d.Machine.Shop, Name: p.Name, Key: p.Key, Open: open})
+		if err != nil {
+			return err
+		}
+		d.closing = append(d.closing, func(context.Context) error { return door.Close() })
+		d.at["serial/"+p.Name] = line.Port
+	}
+	return nil
+}
 
 // Reload takes a config that has changed while the gateway runs: services and their
-// prices, rates. Rails, doors and stores are opened at a start.
+// prices. Rails, doors and stores are opened at a start.
 func (d *Daemon) Reload(ctx context.Context, c coinop.Config) error {
 	return d.Machine.Shop.Reload(ctx, c.Services())
 }

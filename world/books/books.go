@@ -119,6 +119,9 @@ func (b *Books) openPostgres(u *url.URL) error {
 	query.Del("machine") // of world/store/postgres, which may use the same address
 	query.Del("takeover")
 	for name, value := range map[string]string{
+		// A plan made for an empty table, or for a state that most orders are in,
+		// must not serve for others.
+		"plan_cache_mode": "force_custom_plan",
 		"connect_timeout": "5", "idle_in_transaction_session_timeout": serverWait,
 		"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4",
 	} {

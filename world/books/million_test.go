@@ -15,6 +15,7 @@ import (
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
 	"coinop.dev/core/step"
+	"coinop.dev/world/store/postgres/pgtest"
 )
 
 // begun is 2026-08-17; a million orders are spread over 90 days from there.
@@ -101,6 +102,25 @@ func BenchmarkMillion(b *testing.B) {
 		return books.Export(ctx, Filter{From: begun, To: begun + 10_000*7776}, io.Discard, "csv")
 	})
 	benchmarkApply(b, ctx, books, now)
+}
+
+// BenchmarkPostgres prints what PostgreSQL on the same machine takes.
+func BenchmarkPostgres(b *testing.B) {
+	ctx := context.Background()
+	books, err := Open(ctx, pgtest.Start(b), "gate")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer books.Close()
+	benchmarkApply(b, ctx, books, begun)
+	const leases = 300
+	began := time.Now()
+	for range leases {
+		if granted, err := books.Lease(ctx, "pump", begun, 1e9, 5, "gate"); granted != 5 || err != nil {
+			b.Fatal(granted, err)
+		}
+	}
+	b.ReportMetric(leases/time.Since(began).Seconds(), "leases/s")
 }
 
 // benchmarkApply files orders, each paid and then settled, as a busy machine's

@@ -35,8 +35,7 @@ var ErrTooMany = errors.New("there are too many")
 // owed every event of its types, once.
 func (b *Books) PutEndpoint(ctx context.Context, p Endpoint) error {
 	return b.change(ctx, func(c change) error {
-		// The counter's row keeps two gateways from adding the last one both.
-		if _, err := c.exec("UPDATE counters SET value = value WHERE name = 'events'"); err != nil {
+		if err := c.holdEvents(); err != nil {
 			return err
 		}
 		var others int
@@ -53,9 +52,19 @@ func (b *Books) PutEndpoint(ctx context.Context, p Endpoint) error {
 	})
 }
 
+// holdEvents keeps other gateways from filing events, for which they read the
+// endpoints, until the change is done.
+func (c change) holdEvents() error {
+	_, err := c.exec("UPDATE counters SET value = value WHERE name = 'events'")
+	return err
+}
+
 // DropEndpoint forgets an endpoint and its deliveries.
 func (b *Books) DropEndpoint(ctx context.Context, id string) error {
 	return b.change(ctx, func(c change) error {
+		if err := c.holdEvents(); err != nil {
+			return err
+		}
 		n, err := c.exec("DELETE FROM endpoints WHERE id = ?", id)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("webhook endpoint %.40q: %w", id, ErrUnknown)

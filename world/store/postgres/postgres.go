@@ -110,6 +110,8 @@ func open(ctx context.Context, a Address) (*table, error) {
 	if t.writer, err = pgx.ConnectConfig(ctx, config.ConnConfig.Copy()); err != nil {
 		return nil, err
 	}
+	// A plan made while the table was empty must not serve when it is full.
+	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	if t.readers, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, errors.Join(err, t.writer.Close(ctx))
 	}

@@ -51,8 +51,7 @@ func machine(dir string) string {
 	return fmt.Sprintf("m%x", h.Sum64())
 }
 
-func TestStore(t *testing.T)   { storetest.Test(t, dirs(database(t))) }
-func TestProcess(t *testing.T) { storetest.TestProcess(t, dirs(database(t))) }
+func TestStore(t *testing.T) { storetest.Test(t, dirs(database(t))) }
 
 func TestNewer(t *testing.T) {
 	uri := database(t)
@@ -240,19 +239,5 @@ func TestErrorsSayWhatToDoAndHideThePassword(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v, want %q and no password", uri, err, want)
 		}
-	}
-}
-
-func BenchmarkCommit(b *testing.B) {
-	uri := pgtest.Start(b)
-	for _, shape := range []struct{ records, size int }{{1, 200}, {256, 100}} {
-		b.Run(fmt.Sprintf("%dx%dB", shape.records, shape.size), func(b *testing.B) {
-			db, err := open(uri, fmt.Sprintf("bench%d", shape.records))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer db.Close()
-			storetest.Bench(b, db, b.N, shape.records, shape.size)
-		})
 	}
 }
