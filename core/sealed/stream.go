@@ -12,10 +12,11 @@ import (
 
 // A Stream is the seller's end. It is a value without hands: whoever holds it keeps
 // its Record before the offer is out, and its Place in the same durable write as the
-// payments that it is told of, and sends what it answers. A stream is one buyer's: its ID is new, and only the buyer
-// is answered, because what is paid for is in the answers. Its keys follow from the
-// seller's secret and what is sold, so after a crash the same payment reveals the
-// same key.
+// payments that it is told of, and sends what it answers. A stream is one buyer's:
+// its ID is new, and only the buyer is answered, because what is paid for is in the
+// answers. Its keys follow from the seller's secret and what is sold, so after a
+// crash the same payment reveals the same key; a seller that would rather keep
+// nothing gives its buyer the Ticket.
 //
 // Invariant: a key leaves (Answer) only when every chunk up to its own is paid.
 type Stream struct {
@@ -28,11 +29,14 @@ type Stream struct {
 	done    int    // so many are paid without a gap
 }
 
+// purposeStream is what the last key of a stream is made for.
+const purposeStream = "coinop/sealed/stream"
+
 // begin makes the keys, from the last to the anchor, and the orders.
 func (s *Stream) begin(seller keys.Secret) {
 	n := len(s.ciphers)
 	s.keys = make([]Key, n+1)
-	s.keys[n] = NewKey(seller.MAC("coinop/sealed/stream", s.goods[:]))
+	s.keys[n] = NewKey(seller.MAC(purposeStream, s.goods[:]))
 	for i := n; i > 0; i-- {
 		s.keys[i-1] = s.keys[i].next()
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 type (
-	span struct {
+	Span struct {
 		From step.Time `query:"from_ms" doc:"default: 30 days before to_ms" minimum:"0"`
 		To   step.Time `query:"to_ms" doc:"default: now" minimum:"0"`
 	}
@@ -23,8 +23,8 @@ type (
 		Services []books.Named `json:"services"`
 		Devices  []books.Named `json:"devices"`
 	}
-	// orderFilter chooses orders of the books.
-	orderFilter struct {
+	// OrderFilter chooses orders of the books.
+	OrderFilter struct {
 		Service string    `query:"service" maxLength:"64"`
 		Device  string    `query:"device" maxLength:"64"`
 		Buyer   string    `query:"buyer" maxLength:"80"`
@@ -42,7 +42,7 @@ type (
 )
 
 // of fills in what is not said.
-func (s span) of(now, bucket step.Time) (from, to step.Time, err error) {
+func (s Span) of(now, bucket step.Time) (from, to step.Time, err error) {
 	from, to = s.From, s.To
 	if to == 0 {
 		to = now + 1
@@ -56,7 +56,7 @@ func (s span) of(now, bucket step.Time) (from, to step.Time, err error) {
 	return from, to, err
 }
 
-func (f orderFilter) filter() books.Filter {
+func (f OrderFilter) filter() books.Filter {
 	return books.Filter{
 		Service: f.Service, Device: f.Device, Buyer: f.Buyer, State: f.State, Gateway: f.Gateway,
 		From: f.From, To: f.To, Cursor: f.Cursor, Limit: f.Limit,
@@ -65,12 +65,12 @@ func (f orderFilter) filter() books.Filter {
 
 // keeping is what is asked of the past.
 func (a *API) keeping() {
-	huma.Register(a.huma, op("GET", "/v1/orders", Read, "Orders, newest first"), func(ctx context.Context, in *struct{ orderFilter }) (*body[orderPage], error) {
+	huma.Register(a.huma, op("GET", "/v1/orders", Read, "Orders, newest first"), func(ctx context.Context, in *struct{ OrderFilter }) (*body[orderPage], error) {
 		page, next, err := a.Books.Orders(ctx, in.filter())
 		return answer(orderPage{append([]books.Order{}, page...), next}, err)
 	})
 	huma.Register(a.huma, op("GET", "/v1/totals", Read, "Revenue and spend over time, and by service and device"), func(ctx context.Context, in *struct {
-		span
+		Span
 		By string `query:"by" enum:"hour,day" default:"day"`
 	}) (*body[totals], error) {
 		bucket := step.Day
@@ -105,7 +105,7 @@ func (a *API) keeping() {
 		"application/json": {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}},
 	}}}
 	huma.Register(a.huma, export, func(_ context.Context, in *struct {
-		orderFilter
+		OrderFilter
 		Format string `query:"format" enum:"csv,json" default:"csv"`
 	}) (*huma.StreamResponse, error) {
 		return &huma.StreamResponse{Body: func(ctx huma.Context) { a.export(ctx, in.filter(), in.Format) }}, nil

@@ -44,6 +44,7 @@ type (
 	// A Card is everything a device must know, once.
 	Card struct {
 		Device     string           `json:"device"`
+		Tenant     string           `json:"tenant,omitempty"`
 		Gateway    keys.Public      `json:"gateway" doc:"node key; its commands and its policy are signed by it"`
 		Number     int              `json:"number" doc:"of this gateway among those of the fleet"`
 		Limits     fleetcore.Limits `json:"limits,omitzero"`
@@ -83,17 +84,17 @@ func (a *API) devices() {
 		}
 		return a.device(ctx, in.Body.Name)
 	})
-	huma.Register(a.huma, op("GET", "/v1/devices/{name}", Read, "A device: its budget, its faults, what it owes an answer for"), func(ctx context.Context, in *named) (*body[fleetcore.Device], error) {
+	huma.Register(a.huma, op("GET", "/v1/devices/{name}", Read, "A device: its budget, its faults, what it owes an answer for"), func(ctx context.Context, in *Named) (*body[fleetcore.Device], error) {
 		return a.device(ctx, in.Name)
 	})
 	huma.Register(a.huma, op("PATCH", "/v1/devices/{name}", Admin, "Change a device's tenant, tags or limits; what is not named stays"), func(ctx context.Context, in *struct {
-		named
+		Named
 		Body deviceChange
 	}) (*body[fleetcore.Device], error) {
 		return a.changeDevice(ctx, in.Name, in.Body)
 	})
 	huma.Register(a.huma, op("DELETE", "/v1/devices/{name}", Admin, "Revoke a device, now and for good; forget=true forgets one that is revoked"), func(ctx context.Context, in *struct {
-		named
+		Named
 		Forget bool `query:"forget"`
 	}) (*body[fleetcore.Device], error) {
 		d, err := a.device(ctx, in.Name)
@@ -126,7 +127,7 @@ func (a *API) devices() {
 // joining is how a device gets what it must know.
 func (a *API) joining() {
 	huma.Register(a.huma, secret(op("POST", "/v1/devices/{name}/credential", Admin, "What a device must know, with its credential as narrow as you like")), func(ctx context.Context, in *struct {
-		named
+		Named
 		Body *struct {
 			Services []string         `json:"services,omitempty" maxItems:"16" doc:"none: all"`
 			Expires  step.Time        `json:"expires_ms,omitempty" minimum:"0"`
@@ -220,7 +221,7 @@ func (a *API) shown(c fleet.Card, payees []string, expires step.Time) (Card, err
 	}
 	policy := fleetcore.Policy{Device: c.Name, Version: c.Version, Limits: c.Limits, Payees: payees, Expires: expires}.Seal(a.Machine.Key, c.Key, shared)
 	return Card{
-		Device: c.Name, Gateway: c.Gateway, Number: c.Number, Limits: c.Limits,
+		Device: c.Name, Tenant: c.Tenant, Gateway: c.Gateway, Number: c.Number, Limits: c.Limits,
 		Credential: c.Credential, Secret: c.Secret, Password: c.Password, Policy: policy.Append(nil),
 	}, nil
 }

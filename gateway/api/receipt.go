@@ -13,7 +13,7 @@ import (
 
 // proving gives out receipts that anybody can check offline (coinop receipt verify).
 func (a *API) proving() {
-	huma.Register(a.huma, op("GET", "/v1/orders/{id}/receipt", Public, "The seller's signed statement of an order. The device's acknowledgement is in it for the seller, and for who shows the proof"), func(ctx context.Context, in *ordered) (*body[receipt.Sale], error) {
+	huma.Register(a.huma, op("GET", "/v1/orders/{id}/receipt", Public, "The seller's signed statement of an order. The device's acknowledgement is in it for the seller, and for who shows the proof"), func(ctx context.Context, in *Ordered) (*body[receipt.Sale], error) {
 		o, err := a.order(ctx, in.ID, "")
 		if err != nil {
 			return nil, problem(err)
@@ -26,7 +26,7 @@ func (a *API) proving() {
 		return answer(a.sale(o, nil))
 	})
 	huma.Register(a.huma, op("POST", "/v1/orders/{id}/receipt", Public, "The same with the buyer's own receipt and the device's acknowledgement, for who shows the proof"), func(ctx context.Context, in *struct {
-		ordered
+		Ordered
 		Body Claim
 	}) (*body[receipt.Sale], error) {
 		p, err := in.Body.proof(who(ctx))

@@ -17,10 +17,10 @@ import (
 )
 
 type (
-	named struct {
+	Named struct {
 		Name string `path:"name" maxLength:"64"`
 	}
-	ordered struct {
+	Ordered struct {
 		ID money.OrderID `path:"id"`
 	}
 	// body is an answer.
@@ -47,7 +47,7 @@ func (a *API) selling() {
 		return answer(a.services(who(ctx)), nil)
 	})
 	huma.Register(a.huma, op("PUT", "/v1/services/{name}", Admin, "Set the price and terms of a service, from now on. Who delivers is the config's to say"), func(ctx context.Context, in *struct {
-		named
+		Named
 		Body offer.Service
 	}) (*body[offer.Service], error) {
 		if in.Body.Name != in.Name {
@@ -58,15 +58,15 @@ func (a *API) selling() {
 		return answer(v, err)
 	})
 	huma.Register(a.huma, op("POST", "/v1/services/{name}/test", Sell, "Test fire: deliver without a payment; the books say that it was a test"), func(ctx context.Context, in *struct {
-		named
-		Units uint64 `query:"units" default:"1"`
+		Named
+		Units uint64 `query:"units" default:"1" minimum:"1"`
 	}) (*body[earn.Order], error) {
 		return answer(a.shop.TestFire(ctx, in.Name, in.Units))
 	})
 	huma.Register(a.huma, op("POST", "/v1/quotes", Public, "An offer: a price, and the ways to pay it"), func(ctx context.Context, in *struct {
 		Body struct {
 			Service string `json:"service" maxLength:"64"`
-			Units   uint64 `json:"units" default:"1" required:"false"`
+			Units   uint64 `json:"units" default:"1" minimum:"1" required:"false"`
 			Session bool   `json:"session,omitempty" doc:"a prepaid session for so many units, instead of one delivery"`
 			Place   bool   `json:"place,omitempty" doc:"deliver as soon as it is paid, without a claim"`
 		}
@@ -96,11 +96,11 @@ func (a *API) selling() {
 		}
 		return a.session(ctx, s.Tab)
 	})
-	huma.Register(a.huma, op("GET", "/v1/sessions/{id}", Public, "What a prepaid session has left"), func(ctx context.Context, in *ordered) (*body[tab.Balance], error) {
+	huma.Register(a.huma, op("GET", "/v1/sessions/{id}", Public, "What a prepaid session has left"), func(ctx context.Context, in *Ordered) (*body[tab.Balance], error) {
 		return a.session(ctx, in.ID)
 	})
 	huma.Register(a.huma, op("GET", "/v1/orders/{id}", Public, "How an order stands; wait=10s waits for a state that is final. What was delivered is for who claims it"), func(ctx context.Context, in *struct {
-		ordered
+		Ordered
 		Wait string `query:"wait" maxLength:"8"`
 	}) (*body[earn.Order], error) {
 		o, err := a.order(ctx, in.ID, in.Wait)
@@ -110,7 +110,7 @@ func (a *API) selling() {
 		return answer(o, err)
 	})
 	huma.Register(a.huma, op("POST", "/v1/orders/{id}/refund", Admin, "Give an order's money back: to a payment URI, or as credit; or pay out what is left of a session"), func(ctx context.Context, in *struct {
-		ordered
+		Ordered
 		Body *struct {
 			To string `json:"to,omitempty" maxLength:"4096" doc:"payment URI; empty for credit"`
 		}

@@ -61,7 +61,7 @@ func TestQuotesThatMakeNoSense(t *testing.T) {
 	for body, status := range map[string]int{
 		`{"service":"coffee","units":4}`:      http.StatusBadRequest, // three at most
 		`{"service":"tea"}`:                   http.StatusBadRequest,
-		`{"service":"coffee","units":0}`:      http.StatusBadRequest,
+		`{"service":"coffee","units":0}`:      http.StatusUnprocessableEntity,
 		`{"service":"coffee","units":-1}`:     http.StatusUnprocessableEntity,
 		`{"service":"coffee","units":1.5}`:    http.StatusUnprocessableEntity,
 		`{"service":"coffee","colour":"red"}`: http.StatusUnprocessableEntity,

@@ -233,7 +233,7 @@ func (a *API) baking() {
 		c, text, err := a.tokens.bake(Credential{Name: in.Body.Name, Scopes: in.Body.Scopes, Expires: in.Body.Expires - in.Body.Expires%step.Second})
 		return answer(baked{c, text}, err)
 	})
-	huma.Register(a.huma, op("DELETE", "/v1/credentials/{name}", Admin, "Revoke a credential, and all that were narrowed from it"), func(_ context.Context, in *named) (*struct{}, error) {
+	huma.Register(a.huma, op("DELETE", "/v1/credentials/{name}", Admin, "Revoke a credential, and all that were narrowed from it"), func(_ context.Context, in *Named) (*struct{}, error) {
 		if err := a.tokens.revoke(in.Name); err != nil {
 			return nil, problem(err)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 type (
-	hooked struct {
+	Hooked struct {
 		ID string `path:"id" maxLength:"64"`
 	}
 	// A webhook is what an operator says of an endpoint. Its secret goes in and never
@@ -44,18 +44,18 @@ func (a *API) webhooks() {
 		return answer(a.putWebhook(ctx, "hook-"+strings.ToLower(rand.Text()[:8]), in.Body))
 	})
 	huma.Register(a.huma, op("PUT", "/v1/webhooks/{id}", Admin, "Add an endpoint, or change it"), func(ctx context.Context, in *struct {
-		hooked
+		Hooked
 		Body webhook
 	}) (*body[books.Endpoint], error) {
 		return answer(a.putWebhook(ctx, in.ID, in.Body))
 	})
-	huma.Register(a.huma, op("DELETE", "/v1/webhooks/{id}", Admin, "Forget an endpoint and its deliveries"), func(ctx context.Context, in *hooked) (*struct{}, error) {
+	huma.Register(a.huma, op("DELETE", "/v1/webhooks/{id}", Admin, "Forget an endpoint and its deliveries"), func(ctx context.Context, in *Hooked) (*struct{}, error) {
 		if err := a.Books.DropEndpoint(ctx, in.ID); err != nil {
 			return nil, problem(err)
 		}
 		return nil, nil
 	})
-	huma.Register(a.huma, op("POST", "/v1/webhooks/{id}/ping", Admin, "Send an endpoint an event of type ping, and wait for its answer"), func(ctx context.Context, in *hooked) (*body[pinged], error) {
+	huma.Register(a.huma, op("POST", "/v1/webhooks/{id}/ping", Admin, "Send an endpoint an event of type ping, and wait for its answer"), func(ctx context.Context, in *Hooked) (*body[pinged], error) {
 		p, err := a.endpoint(ctx, in.ID)
 		if err != nil {
 			return nil, problem(err)
@@ -68,7 +68,7 @@ func (a *API) webhooks() {
 		return answer(out, nil)
 	})
 	huma.Register(a.huma, op("GET", "/v1/webhooks/{id}/deliveries", Read, "What was delivered to an endpoint, newest first"), func(ctx context.Context, in *struct {
-		hooked
+		Hooked
 		Before uint64 `query:"before"`
 		Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 	}) (*body[deliveryPage], error) {
@@ -83,7 +83,7 @@ func (a *API) webhooks() {
 		return answer(page, err)
 	})
 	huma.Register(a.huma, op("POST", "/v1/webhooks/{id}/deliveries/{delivery}/redeliver", Admin, "Deliver an event again, now. A delivery is named by its event's number, or as its receiver knows it"), func(ctx context.Context, in *struct {
-		hooked
+		Hooked
 		Delivery string `path:"delivery" maxLength:"96"`
 	}) (*struct{}, error) {
 		event, err := strconv.ParseUint(strings.TrimPrefix(in.Delivery, in.ID+"-"), 10, 63)

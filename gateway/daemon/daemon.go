@@ -85,8 +85,7 @@ func Open(ctx context.Context, o Options) (d *Daemon, err error) {
 	if d.Machine, err = coinop.OpenIdle(life, c, opts...); err != nil {
 		return d, err
 	}
-	uri := cmp.Or(c.Books, "sqlite://"+filepath.ToSlash(filepath.Join(c.Data, "books.sqlite")))
-	if d.Books, err = books.Open(ctx, uri, d.name()); err != nil {
+	if d.Books, err = books.Open(ctx, booksURI(c), d.name()); err != nil {
 		return d, fmt.Errorf("books: %w", err)
 	}
 	d.running.Go(func() {
@@ -113,6 +112,16 @@ func Open(ctx context.Context, o Options) (d *Daemon, err error) {
 
 // name is the gateway's in its books and among others: the first half of its key.
 func (d *Daemon) name() string { return d.Machine.Key.Public().String()[:32] }
+
+// booksURI names the books: those of the config, or else they are in the store's
+// database, or in a file.
+func booksURI(c coinop.Config) string {
+	shared := ""
+	if strings.HasPrefix(c.Store, "postgres:") || strings.HasPrefix(c.Store, "postgresql:") {
+		shared = c.Store
+	}
+	return cmp.Or(c.Books, shared, "sqlite://"+filepath.ToSlash(filepath.Join(c.Data, "books.sqlite")))
+}
 
 // operatorToken is the one of the file, or a new one the first time.
 func operatorToken(d *Daemon) (string, error) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -21,10 +22,12 @@ type readings struct {
 	news map[string]chan struct{} // closed at the next reading
 }
 
+// put keeps a copy: a door uses its bytes again.
 func (r *readings) put(device, kind string, b []byte) {
 	if len(b) > maxReading {
 		return
 	}
+	b = slices.Clone(b)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {
