@@ -219,5 +219,9 @@ func (c *Config) StoreURI() string {
 	if c.Store != "" {
 		return c.Store
 	}
-	return "bbolt://" + filepath.ToSlash(filepath.Join(c.Data, "state"))
+	data := c.Data
+	if whole, err := filepath.Abs(data); err == nil {
+		data = whole // or its first folder would be a host
+	}
+	return "bbolt://" + filepath.ToSlash(filepath.Join(data, "state"))
 }

@@ -145,8 +145,12 @@ func nearKeys(name string) (near []string) {
 	plain := strings.NewReplacer("[]", "")
 	name = plain.Replace(name)
 	last := name[strings.LastIndex(name, ".")+1:]
+	closest := 2 + len(name)/4
+	for _, k := range names {
+		closest = min(closest, distance(plain.Replace(k), name))
+	}
 	for _, like := range []func(string) bool{
-		func(k string) bool { return distance(k, name) <= 1+len(name)/6 },
+		func(k string) bool { return distance(k, name) == closest && closest <= 1+len(name)/4 },
 		func(k string) bool { return k[strings.LastIndex(k, ".")+1:] == last },
 		func(k string) bool { return strings.HasPrefix(k, name+".") },
 	} {

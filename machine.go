@@ -15,6 +15,7 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/money"
+	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/gateway"
@@ -56,6 +57,7 @@ type options struct {
 	cores   func(context.Context, *engine.Machine) error
 	ready   func() error
 	railURI func(string) (string, error)
+	now     func() step.Time
 }
 
 // An Option changes how a machine is opened.
@@ -89,6 +91,10 @@ func AsGateway(cores func(context.Context, *engine.Machine) error, ready func() 
 func RailURI(complete func(uri string) (string, error)) Option {
 	return func(o *options) { o.railURI = complete }
 }
+
+// Clock is what the machine takes for the time; default the computer's. Timers run by
+// the computer's all the same.
+func Clock(now func() step.Time) Option { return func(o *options) { o.now = now } }
 
 // Open opens a machine with all its rails. What was under way when it was stopped
 // goes on.
@@ -125,7 +131,7 @@ func OpenIdle(ctx context.Context, c Config, opts ...Option) (m *Machine, err er
 	if m.DB, err = store.Default.Open(c.StoreURI()); err != nil {
 		return m, err
 	}
-	o := engine.Options{Key: m.Key, DB: m.DB, Log: m.options.log}
+	o := engine.Options{Key: m.Key, DB: m.DB, Log: m.options.log, Now: m.options.now}
 	if c.Remembers() {
 		if o.Start, err = m.begin(); err != nil {
 			return m, err
@@ -222,6 +228,9 @@ func (m *Machine) openTill(ctx context.Context) (err error) {
 	m.Shop, err = gateway.Open(ctx, o)
 	return err
 }
+
+// Deliverers are those that were given to Open, by the From of services.
+func (m *Machine) Deliverers() map[string]till.Device { return m.options.deliver }
 
 // earning lists the rails that name no payee.
 func (m *Machine) earning() (uris []string) {

@@ -155,7 +155,9 @@ type Gateway struct {
 		Port   string `toml:"port"`   // serial:///dev/ttyUSB0?baud=115200
 		Device string `toml:"device"` // of the fleet
 	} `toml:"serial"`
-	Webhooks []struct {
+	// PrivateWebhooks lets webhooks go to this computer and to private networks.
+	PrivateWebhooks bool `toml:"private_webhooks"`
+	Webhooks        []struct {
 		URL    string   `toml:"url"`
 		Secret string   `toml:"secret_file"`
 		Events []string `toml:"events"`

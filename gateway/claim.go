@@ -63,9 +63,14 @@ func (s *Shop) sell(ctx context.Context, t token, p Proof) (earn.Order, error) {
 		sell.To, sell.Within, sell.Hold = earn.Tab, 0, false
 	case fleet:
 		sell.To, sell.Device = earn.Fleet, device
+	case strings.HasPrefix(v.From, "data:"):
+		sell.To, sell.Hold = Data, false
 	}
 	return s.ask(ctx, sell)
 }
+
+// Data is the core that sells data (gateway/data).
+const Data = "data"
 
 // maxBuyer and maxRefund bound what a door says of a buyer, in bytes.
 const (

@@ -52,6 +52,8 @@ type Shop struct {
 	root keys.Secret // of tokens
 	hold atomic.Uint64
 
+	seats seats // devices at the doors
+
 	mu       sync.Mutex
 	services []offer.Service
 	watchers map[money.OrderID][]chan earn.Order

@@ -49,6 +49,8 @@ type question struct {
 
 	// count
 	Rest bool `json:"rest,omitempty"` // collect garbage first
+
+	Door *doorTask `json:"door,omitempty"` // what is asked of the ends of a door
 }
 
 // An answer with Done set is only news of how far it is.
@@ -64,6 +66,7 @@ type answer struct {
 	Paid   *paid        `json:"paid,omitempty"`
 	Counts *counts      `json:"counts,omitempty"`
 	Limits *Limits      `json:"limits,omitempty"`
+	Door   *doorNews    `json:"door,omitempty"`
 }
 
 // paid is how a workload went, as the payer's clock saw it.

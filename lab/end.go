@@ -86,6 +86,8 @@ type end struct {
 	to       string
 	echo     *link.Session
 	profiler profiler
+	gate     *gate // of a gateway's process
+	load     load  // of the one that visits it
 }
 
 func (e *end) do(ctx context.Context, q question) (a answer, err error) {
@@ -107,7 +109,10 @@ func (e *end) do(ctx context.Context, q question) (a answer, err error) {
 	case "book":
 		return e.book(ctx)
 	default:
-		err = fmt.Errorf("nothing is called %q", q.Do)
+		if q.Door == nil {
+			return a, fmt.Errorf("nothing is called %q", q.Do)
+		}
+		a.Door, err = e.door(ctx, q)
 	}
 	return a, err
 }
@@ -270,6 +275,12 @@ func (e *end) rail(scheme string) *rail.Rail {
 }
 
 func (e *end) close() {
+	if e.load != nil {
+		e.load.close()
+	}
+	if e.gate != nil {
+		e.gate.close()
+	}
 	if e.echo != nil {
 		e.echo.Close()
 	}

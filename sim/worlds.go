@@ -14,6 +14,7 @@ var Worlds = map[string]func(seed uint64, trace func(string), bug Bug) ([32]byte
 	"payword":   play(NewPayword),
 	"lightning": play(NewLightning),
 	"gateway":   play(NewGateway),
+	"kiosk":     play(NewKiosk),
 }
 
 // OrdersPerSeed is how many orders a seed's story has.

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
-	"coinop.dev"
 	"github.com/spf13/cobra"
 
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/money"
-	"coinop.dev/rail"
 )
 
 func checkCommand(u *ui) *cobra.Command {
@@ -23,7 +17,7 @@ func checkCommand(u *ui) *cobra.Command {
 		Example: "  coinop check -c seller.toml\n  coinop check --receipt receipt.json",
 		RunE: func(*cobra.Command, []string) error {
 			if receiptPath != "" {
-				return u.checkReceipt(receiptPath)
+				return u.verifyReceipt(receiptPath, "")
 			}
 			config, err := readConfig(path)
 			if err != nil {
@@ -69,38 +63,5 @@ func (u *ui) checkConfig(c Config) error {
 		if l.PerMinute > 0 {
 			fmt.Fprintf(w, "limit    %d orders per minute\n", l.PerMinute)
 		}
-	})
-}
-
-func (u *ui) checkReceipt(path string) error {
-	in := u.in
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return exit{err, exitNotFound}
-		}
-		defer f.Close()
-		in = f
-	}
-	raw, err := io.ReadAll(io.LimitReader(in, coinop.MaxConfig))
-	if err != nil {
-		return err
-	}
-	// pay prints {"receipt": …}; the bare receipt is as good.
-	var wrapped struct{ Receipt *money.Receipt }
-	r := money.Receipt{}
-	if err := json.Unmarshal(raw, &wrapped); err == nil && wrapped.Receipt != nil {
-		r = *wrapped.Receipt
-	} else if err := json.Unmarshal(raw, &r); err != nil {
-		return usage{fmt.Errorf("receipt: %w", err)}
-	}
-	if scheme, _, ok := strings.Cut(r.To, ":"); !ok || scheme == "" {
-		return usage{errors.New("receipt: it names no payee")}
-	}
-	if err := rail.Default.Verify(r); err != nil {
-		return fmt.Errorf("receipt: %w", err)
-	}
-	return u.show(map[string]any{"valid": true, "order": r.Order, "amount_msat": uint64(r.Amount), "to": r.To}, func(w io.Writer) {
-		fmt.Fprintf(w, "valid: order %v of %v is paid to %s\n", r.Order, r.Amount, r.To)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"coinop.dev"
 	"github.com/spf13/cobra"
 
 	"coinop.dev/core/keys"
@@ -73,7 +74,7 @@ func (p play) run(ctx context.Context, u *ui) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Default.Open("bbolt://" + filepath.ToSlash(filepath.Join(p.data, "state")))
+	db, err := store.Default.Open((&coinop.Config{Data: p.data}).StoreURI())
 	if err != nil {
 		return err
 	}

@@ -20,25 +20,33 @@ func labCommand(u *ui) *cobra.Command {
 
 func labRunCommand(u *ui) *cobra.Command {
 	var o lab.Options
+	var d doorFlags
 	var benchfmt bool
 	runs := 1
 	c := &cobra.Command{
 		Use: "run", Short: "Pay many times and say what a payment takes", Args: noArgs,
 		Long: "Starts a payer and a payee as processes, and a regtest chain; opens a channel, pays, closes it, and reads\n" +
 			"from counters, the kernel and the chain what a payment took. Beside it stands what this computer can do at best.\n" +
-			"Between the two are routers if there are hops; they are processes as well, and count.",
+			"Between the two are routers if there are hops; they are processes as well, and count.\n" +
+			"With --door it measures a gateway and the devices at that door instead, two processes on this computer.",
 		Example: "  coinop lab run --rail oneway --payments 20000 --concurrency 1000\n" +
 			"  coinop lab run --rail lightning --hops 2 --payments 5000 --concurrency 483\n" +
 			"  coinop lab run --concurrency 1 --payments 2000 --runs 5\n" +
-			"  coinop lab run --store bbolt --benchfmt --runs 10 > bbolt.txt",
+			"  coinop lab run --store bbolt --benchfmt --runs 10 > bbolt.txt\n" +
+			"  coinop lab run --door mqtt --sweep 100,1000,10000 --for 30s\n" +
+			"  coinop lab run --door http --past 1000000 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if runs < 1 || runs > maxRuns {
 				return usage{fmt.Errorf("runs is %d; it must be 1 to %d", runs, maxRuns)}
+			}
+			if d.Door != "" {
+				return u.labDoor(cmd, &d, o, runs, benchfmt)
 			}
 			return u.lab(cmd, o, runs, benchfmt)
 		},
 	}
 	labFlags(c, &o)
+	d.add(c)
 	f := c.Flags()
 	f.BoolVar(&o.Orders, "orders", false, "pay by orders even if the rail has a meter")
 	f.IntVar(&runs, "runs", runs, "how often to measure")

@@ -1,4 +1,4 @@
-//go:build !omit_bitcoin
+//go:build !omit_bitcoin || !omit_gateway
 
 package main
 

@@ -167,21 +167,30 @@ func (b *Book) paid(from string, out step.Outcome, e receipt.Entry, fx *step.Eff
 	if o == nil {
 		o = b.add(e.Order)
 	}
-	if o.state == held && o.rail != from {
-		o.rail = "" // paid after all, in a way that holds nothing
-	}
-	if o.state == delivered && o.rail == from || o.state == failed && o.rail == from {
+	switch w, wished := b.wishes[o.id]; {
+	case o.state == delivered && o.rail == from:
 		o.paid, o.rail = e.Amount, "" // what was held is taken
 		b.settle(o, fx)
 		return
-	}
-	o.paid += e.Amount
-	o.soft = o.soft || b.creditors[from]
-	switch w, wished := b.wishes[o.id]; {
-	case wished && o.state == credit:
-		b.match(o, w, fx)
-	case o.tab() && o.state != owed:
-		b.topUp(o, e.Amount, fx)
+	case o.state == failed && o.rail == from:
+		o.paid, o.rail = e.Amount, "" // and was to go back
+		b.giveBack(o, fx)
+	case o.state == held && o.rail != from && e.Amount >= o.sale.Quote.Due:
+		b.paidAfterAll(o, e.Amount, fx)
+	case o.rail != "" || o.state == failed || o.state == refunded:
+		b.paidBeside(o, e.Amount, fx)
+	default:
+		o.paid += e.Amount
+		o.soft = o.soft || b.creditors[from]
+		switch {
+		case wished && o.state == credit:
+			b.match(o, w, fx)
+		case o.tab() && o.state != owed:
+			fx.Send = append(fx.Send, step.Packet{To: Tab, Msg: Credit{o.id, e.Amount}})
+			b.isNews(o, fx)
+		case o.state == settled:
+			b.isNews(o, fx)
+		}
 	}
 	b.write(o, fx)
 }
@@ -288,6 +297,7 @@ func (b *Book) match(o *order, w wish, fx *step.Effects) {
 	case w.sale != nil && b.now > w.sale.Quote.Until+lateClaim:
 		o.item, o.units, o.buyer, o.sale = w.Item, w.Units, w.buyer, w.sale
 		b.unwish(o.id)
+		b.open[o] = true
 		b.fail(o, "claimed too long after its quote had ended", fx)
 	default:
 		b.begin(o, w, fx)
@@ -351,6 +361,7 @@ func (b *Book) rang(id string, fx *step.Effects) {
 	case "refunds":
 		b.again(true, fx)
 	case step.Start:
+		b.tellNews(fx)
 		b.again(false, fx)
 		b.overdue(fx)
 		b.deliverAgain(fx)
@@ -500,6 +511,9 @@ func Load(db step.Reader, items []trade.Item, payTo []string) (*Book, error) {
 		}
 		if o.sale != nil && o.state == settled {
 			b.goods += len(o.goods)
+		}
+		if o.news {
+			b.news[o] = true
 		}
 		return fault == nil
 	})

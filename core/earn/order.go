@@ -65,6 +65,10 @@ type order struct {
 	ack   []byte
 	why   string // it failed, or is late
 	how   string // it was given back
+	// beside is what was paid while the order's own money was held or on its way
+	// back: it is credit, whatever becomes of that.
+	beside money.Amount
+	news   bool // of some payment the journal has not been told
 }
 
 // waited reports whether somebody waits for something of the order.
@@ -83,7 +87,8 @@ type Order struct {
 	Due    money.Amount  `json:"due_msat,omitempty"`
 	Paid   money.Amount  `json:"paid_msat"`
 	Back   money.Amount  `json:"refunded_msat,omitempty"`
-	How    string        `json:"refund,omitempty"` // credit, "never taken", or where to
+	How    string        `json:"refund,omitempty"`      // credit, "never taken", or where to
+	Credit money.Amount  `json:"credit_msat,omitempty"` // of Back: in a session of the order's ID
 	Item   string        `json:"item,omitempty"`
 	Units  uint64        `json:"units,omitempty"`
 	Rate   offer.Rate    `json:"rate,omitzero"`
@@ -113,14 +118,17 @@ const maxNotedAck = 1024
 
 func (o *order) public() Order {
 	p := Order{
-		ID: o.id, State: stateNames[o.state], Paid: o.paid, Item: o.item, Units: o.units, Buyer: o.buyer,
+		ID: o.id, State: stateNames[o.state], Paid: o.paid + o.beside, Back: o.beside, Credit: o.beside, Item: o.item, Units: o.units, Buyer: o.buyer,
 		Why: o.why, How: o.how, Until: o.until, At: o.at, Payload: o.goods,
 	}
 	if len(o.ack) <= maxNotedAck {
 		p.Ack = o.ack
 	}
 	if o.state == refunded && o.rail == "" {
-		p.Back = o.paid
+		p.Back += o.paid
+		if o.how == howCredit {
+			p.Credit += o.paid
+		}
 	}
 	if s := o.sale; s != nil {
 		p.Due, p.Rate, p.Device, p.Tab, p.Test = s.Quote.Due, s.Quote.Rate, s.Device, s.To == Tab, s.Test
@@ -166,14 +174,18 @@ func (o *order) appendSale(b []byte) []byte {
 	b = codec.AppendBytes(b, s.To)
 	b = codec.AppendBytes(b, s.Device)
 	b = codec.AppendUint(b, uint64(s.Within))
-	b = append(b, flag(s.Hold)|flag(s.Test)<<1)
+	b = append(b, flag(s.Hold)|flag(s.Test)<<1|flag(o.news)<<2)
 	b = codec.AppendBytes(b, s.Refund)
 	b = codec.AppendBytes(b, o.rail)
 	b = codec.AppendUint(b, uint64(o.until))
 	b = codec.AppendUint(b, uint64(o.at))
 	b = codec.AppendBytes(b, o.ack)
 	b = codec.AppendBytes(b, o.why[:min(len(o.why), maxWhy)])
-	return codec.AppendBytes(b, o.how)
+	b = codec.AppendBytes(b, o.how)
+	if o.beside > 0 {
+		b = codec.AppendUint(b, o.beside)
+	}
+	return b
 }
 
 func flag(yes bool) byte {
@@ -197,10 +209,13 @@ func readOrder(id money.OrderID, r *codec.Reader) *order {
 	s := &Sell{Buyer: o.buyer, Quote: offer.ReadQuote(r)}
 	s.To, s.Device, s.Within = r.String(maxBuyer, "who delivers"), r.String(trade.MaxName, "device"), step.Time(r.Uvarint())
 	flags := r.U8()
-	s.Hold, s.Test = flags&1 != 0, flags&2 != 0
+	s.Hold, s.Test, o.news = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	s.Refund, o.rail = r.String(maxRefund, "refund URI"), r.String(maxBuyer, "rail")
 	o.until, o.at = step.Time(r.Uvarint()), step.Time(r.Uvarint())
 	o.ack, o.why, o.how = r.Bytes(maxAck, "acknowledgement"), r.String(maxWhy, "reason"), r.String(maxHow, "refund")
+	if r.Len() > 0 {
+		o.beside = r.Amount()
+	}
 	o.sale = s
 	return o
 }

@@ -47,6 +47,7 @@ type Credit struct {
 // after a crash and answers with Refunded.
 type Refund struct {
 	Order  money.OrderID
+	Nth    uint64 // which one of the order: 0 its own, from 1 the tries of its session
 	To     string
 	Amount money.Amount
 }
@@ -55,6 +56,7 @@ type Refund struct {
 // one means that this way is closed, and the money becomes credit.
 type Refunded struct {
 	Order money.OrderID
+	Nth   uint64 // of the Refund; 0 is any
 	Err   error
 }
 
@@ -96,7 +98,7 @@ func (b *Book) sell(s Sell, fx *step.Effects) {
 	case o == nil:
 		b.remember(w)
 		if s.Hold {
-			fx.Wake = append(fx.Wake, step.Alarm{ID: "quotes", At: s.Quote.Until})
+			fx.Wake = append(fx.Wake, step.Alarm{ID: "quotes", At: s.Quote.Until + lateClaim + 1})
 		}
 	case o.state == credit:
 		b.remember(w)
@@ -197,16 +199,18 @@ func (b *Book) giveBack(o *order, fx *step.Effects) {
 	case o.rail != "":
 		fx.Send = append(fx.Send, step.Packet{To: o.rail, Msg: receipt.Cancel{Order: o.id}})
 	case o.sale != nil && o.sale.Refund != "" && o.paid > 0:
-		fx.Send = append(fx.Send, step.Packet{To: Refunds, Msg: Refund{o.id, o.sale.Refund, o.paid}})
+		fx.Send = append(fx.Send, step.Packet{To: Refunds, Msg: Refund{Order: o.id, To: o.sale.Refund, Amount: o.paid}})
 		fx.Wake = append(fx.Wake, step.Alarm{ID: "refunds", At: b.now + askAgain})
 	default:
 		b.credit(o, fx)
 	}
 }
 
+const howCredit = "credit"
+
 // credit lets whoever proves the order spend its money on something else here.
 func (b *Book) credit(o *order, fx *step.Effects) {
-	o.state, o.how = refunded, "credit"
+	o.state, o.how = refunded, howCredit
 	if o.paid > 0 {
 		fx.Send = append(fx.Send, step.Packet{To: Tab, Msg: Credit{o.id, o.paid}})
 	}
@@ -243,8 +247,10 @@ func (b *Book) ownerGivesBack(g GiveBack, fx *step.Effects) {
 	switch {
 	case o == nil:
 		err = fmt.Errorf("order %v is not in the book: it is not paid, or long settled", g.Order)
-	case o.state == refunded || o.state == failed && o.sale != nil && o.sale.Refund != "":
+	case o.state == refunded:
 		err = fmt.Errorf("order %v has been given back already: %s", g.Order, o.how)
+	case o.state == failed:
+		err = fmt.Errorf("order %v is being given back already", g.Order)
 	case o.tab():
 		err = fmt.Errorf("order %v is a prepaid balance: pay out what is left of it", g.Order)
 	case o.state == delivered && o.rail != "":
@@ -388,19 +394,43 @@ func (b *Book) dropQuotes() {
 	})
 }
 
-// topUp passes on money that comes for a tab that is open already.
-func (b *Book) topUp(o *order, more money.Amount, fx *step.Effects) {
-	fx.Send = append(fx.Send, step.Packet{To: Tab, Msg: Credit{o.id, more}})
+// paidAfterAll takes money for an order whose money another rail holds: that goes
+// back.
+func (b *Book) paidAfterAll(o *order, amount money.Amount, fx *step.Effects) {
+	fx.Send = append(fx.Send, step.Packet{To: o.rail, Msg: receipt.Cancel{Order: o.id}})
+	o.state, o.paid, o.rail = owed, amount, ""
+	b.note(o, journal.OrderPaid, fx)
+	b.tell(o, fx)
+}
+
+// paidBeside takes money for an order whose own is on its way back, or is held: it
+// is credit, because the way that is taken already is of another amount.
+func (b *Book) paidBeside(o *order, amount money.Amount, fx *step.Effects) {
+	o.beside += amount
+	b.back += amount
+	fx.Send = append(fx.Send, step.Packet{To: Tab, Msg: Credit{o.id, amount}})
+	b.isNews(o, fx)
+	b.tell(o, fx)
+}
+
+// isNews has the journal told soon of money that came for an order which it thinks
+// it knows. The order is written in this step.
+func (b *Book) isNews(o *order, fx *step.Effects) {
+	if o.sale == nil {
+		return
+	}
 	if len(b.news) == 0 {
 		fx.Wake = append(fx.Wake, step.Alarm{ID: "news", At: b.now + newsAfter})
 	}
-	b.news[o] = true
+	b.news[o], o.news = true, true
 }
 
 func (b *Book) tellNews(fx *step.Effects) {
 	for _, o := range b.queue {
-		if b.news[o] {
+		if o.news {
+			o.news = false
 			b.note(o, journal.OrderPaid, fx)
+			fx.Put = append(fx.Put, o.record())
 		}
 	}
 	clear(b.news)

@@ -287,9 +287,14 @@ func (f *Fleet) acked(d *device, m Ack, now step.Time, fx *step.Effects) {
 	f.answer(c, got, fx)
 }
 
-// lateAck takes note of what came after the books had their answer.
+// lateAck takes note of what came after the books had their answer. They are told
+// of a success all the same where they may still ask, because the order has no
+// deadline or the clock went back: it must not be begun again.
 func (f *Fleet) lateAck(c *command, m Ack, now step.Time, fx *step.Effects) {
 	f.drop(c, fx)
+	if m.OK && f.commands[c.order] == nil && (c.until == 0 || now < c.until) {
+		f.answer(c, earn.Delivered{Payload: m.Reading, Ack: m.Append(nil)}, fx)
+	}
 	if m.OK {
 		f.fault(c.device, fmt.Sprintf("order %v was delivered after its refund", c.order), now, fx)
 	}

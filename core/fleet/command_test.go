@@ -230,7 +230,11 @@ func TestTheLinkIsUsedWhileItIsUp(t *testing.T) {
 	}
 	one[fleet.Command](t, fx)
 	one[fleet.Policy](t, fx)
-	h.tell(step.Recv{From: peer, Msg: fleet.Status{Device: "tap", Firmware: "2.0"}})
+	one[fleet.Time](t, fx)
+	asked := h.tell(step.Recv{From: peer, Msg: fleet.Status{Device: "tap", Firmware: "2.0"}})
+	if now := one[fleet.Time](t, asked).At; now == 0 {
+		t.Error("a device that says its status is not told the time")
+	}
 	if d := h.device("tap"); !d.Online || d.Firmware != "2.0" {
 		t.Errorf("%+v", d)
 	}
@@ -324,5 +328,28 @@ func TestDoubtIsNotForgotten(t *testing.T) {
 	h.now += 2 * step.Minute // the owner has given the money back
 	if !ask(1000) {
 		t.Error("it is never told anything again")
+	}
+}
+
+// The fleet has given up, and the books still ask: there is no deadline, or the
+// clock went back. What the device then says it did is not begun again.
+func TestALateSuccessIsStillOne(t *testing.T) {
+	for name, until := range map[string]step.Time{"no deadline": 0, "the clock went back": noon + step.Minute} {
+		h := newHouse(t)
+		key := h.tap("tap", fleet.Limits{})
+		c := one[fleet.Command](t, h.tell(deliver(1, "tap", until)))
+		if until == 0 { // the store is an old copy, as an answer of the place's next user shows
+			later := ack(c, 2)
+			later.Seq, later.Order = c.Seq+fleet.Window, id(2)
+			h.tell(fleet.Acked{Name: "tap", Ack: later.Seal(key, keys.Secret{})})
+		} else {
+			h.now = until
+			h.tell(step.Rang{ID: "due"})
+			h.now -= 2 * step.Second
+		}
+		got := delivered(t, h.tell(fleet.Acked{Name: "tap", Ack: ack(c, 1).Seal(key, keys.Secret{})}))
+		if got.Order != id(1) || got.Err != nil || len(got.Ack) == 0 {
+			t.Errorf("%s: the books hear %+v", name, got)
+		}
 	}
 }

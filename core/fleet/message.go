@@ -37,6 +37,7 @@ const (
 	typeStatus
 	typeTrouble
 	typePolicy
+	typeTime
 	typeEnd
 )
 
@@ -98,6 +99,14 @@ type Trouble struct {
 	Device string
 	Text   string
 }
+
+// Time tells a device that comes up, or says its Status, what the gateway's clock
+// says. It is not signed, so it is as good as the link; a device with a clock of its
+// own does not need it.
+type Time struct{ At step.Time }
+
+// Core is the device's.
+func (Time) Core() string { return EndName }
 
 // Core is the device's.
 func (Command) Core() string { return EndName }
@@ -304,6 +313,9 @@ func (m Trouble) Append(b []byte) []byte {
 	return codec.AppendBytes(b, m.Text[:min(len(m.Text), MaxText)])
 }
 
+// Append encodes the message behind its two-byte type.
+func (m Time) Append(b []byte) []byte { return codec.AppendUint(head(b, typeTime), int64(m.At)) }
+
 // Decode reads one message. Anything that is not exactly one is an error.
 func Decode(b []byte) (Message, error) {
 	r := codec.NewReader(b)
@@ -320,6 +332,8 @@ func Decode(b []byte) (Message, error) {
 		m = Trouble{r.String(trade.MaxName, "device"), r.String(MaxText, "text")}
 	case typePolicy:
 		m = readPolicy(r)
+	case typeTime:
+		m = Time{readTime(r)}
 	default:
 		r.Fail(fmt.Errorf("message type %d is not about a fleet", typ))
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // see notes that a device was heard of. What it owes an answer for is sent again
-// when it comes up.
+// when it comes up, and then and when it says its Status it is told the time.
 func (f *Fleet) see(ev Seen, now step.Time, fx *step.Effects) {
 	d := f.devices[ev.Name]
 	if d == nil || d.Revoked {
@@ -28,6 +28,9 @@ func (f *Fleet) see(ev Seen, now step.Time, fx *step.Effects) {
 	}
 	if news {
 		f.note(journal.DeviceSeen, d.Name, seenNote{d.online, d.firmware}, fx)
+	}
+	if came || ev.Online && ev.Firmware != "" { // before a command with a deadline
+		fx.Send = append(fx.Send, step.Packet{To: d.door(), Msg: Time{now}})
 	}
 	if came {
 		f.sign(d, fx)

@@ -103,6 +103,7 @@ type tab struct {
 	back   money.Amount // paid out, or being paid out
 	to     string       // where to; empty while it is open
 	closed bool         // it has been paid out
+	outs   uint64       // how often that was tried, and answered
 	holds  map[uint64]money.Amount
 }
 
@@ -270,7 +271,7 @@ func (t *Tabs) payOut(p PayOut, fx *step.Effects) {
 }
 
 func (t *Tabs) pay(o *tab, fx *step.Effects) {
-	fx.Send = append(fx.Send, step.Packet{To: earn.Refunds, Msg: earn.Refund{Order: o.id, To: o.to, Amount: o.back}})
+	fx.Send = append(fx.Send, step.Packet{To: earn.Refunds, Msg: earn.Refund{Order: o.id, Nth: o.outs + 1, To: o.to, Amount: o.back}})
 	fx.Wake = append(fx.Wake, step.Alarm{ID: "pay", At: t.now + payAgain})
 }
 
@@ -287,14 +288,18 @@ func (t *Tabs) payAgain(fx *step.Effects) {
 
 func (t *Tabs) refunded(r earn.Refunded, fx *step.Effects) {
 	o := t.tabs[r.Order]
-	if o == nil || o.to == "" || o.closed || r.Err != nil && money.KindOf(r.Err) == money.Pending {
+	if o == nil || o.to == "" || o.closed || r.Nth != 0 && r.Nth != o.outs+1 || r.Err != nil && money.KindOf(r.Err) == money.Pending {
 		return
 	}
+	o.outs++
 	if r.Err != nil { // that way is closed: the money is in the tab as before
 		o.left, o.back, o.to = o.left+o.back, 0, ""
 	} else {
 		o.in, o.back, o.closed = o.in-o.back, 0, true
 		t.note(journal.SessionClosed, o, 0, fx)
+		if o.left > 0 { // paid once more while it was paid out
+			o.closed, o.to = false, ""
+		}
 	}
 	fx.Put = append(fx.Put, o.record())
 	fx.Done = append(fx.Done, step.Outcome{ID: PayOutID(o.id), Value: o.balance(), Err: r.Err})
@@ -368,7 +373,7 @@ func (o *tab) record() step.Record {
 	b := codec.AppendUint(nil, o.n)
 	b = codec.AppendUint(b, o.in)
 	b = codec.AppendUint(b, o.left)
-	if o.to != "" {
+	if o.to != "" || o.outs > 0 {
 		b = codec.AppendUint(b, o.back)
 		b = codec.AppendBytes(b, o.to)
 		if o.closed {
@@ -376,6 +381,9 @@ func (o *tab) record() step.Record {
 		} else {
 			b = append(b, 0)
 		}
+	}
+	if o.outs > 0 {
+		b = codec.AppendUint(b, o.outs)
 	}
 	return step.Record{Key: key(o.id), Value: b}
 }
@@ -401,6 +409,9 @@ func Load(db step.Reader) (*Tabs, error) {
 		o := &tab{id: id, n: r.Uvarint(), in: r.Amount(), left: r.Amount()}
 		if r.Len() > 0 {
 			o.back, o.to, o.closed = r.Amount(), r.String(maxTo, "payment URI"), r.U8() == 1
+		}
+		if r.Len() > 0 {
+			o.outs = r.Uvarint()
 		}
 		t.tabs[id] = o
 		t.queue = append(t.queue, o)

@@ -67,9 +67,14 @@ type API struct {
 	mux  *http.ServeMux
 	huma huma.API
 
+	handled []string // patterns outside of huma
+
 	tokens tokens
 	public *limiter // of callers without a credential
 	claims *limiter // of claim codes
+
+	bodyTime   time.Duration // how long a body may take
+	slowReader time.Duration // and a reader for what it is sent
 
 	streams chan struct{}   // room for event streams
 	waits   chan struct{}   // room for requests that wait for an order
@@ -101,9 +106,9 @@ func New(o Options) *API {
 	problems()
 	a := &API{
 		Options: o, shop: o.Machine.Shop, mux: http.NewServeMux(), tokens: tokens{shop: o.Machine.Shop},
-		public:  newLimiter(publicRate, publicBurst, clientRate, clientBurst),
-		claims:  newLimiter(claimRate, claimBurst, claimRate, claimBurst),
-		streams: make(chan struct{}, MaxStreams), waits: make(chan struct{}, MaxWaits),
+		public:   newLimiter(publicRate, publicBurst, clientRate, clientBurst),
+		claims:   newLimiter(claimRate, claimBurst, claimRate, claimBurst),
+		bodyTime: bodyTime, slowReader: slowReader, streams: make(chan struct{}, MaxStreams), waits: make(chan struct{}, MaxWaits),
 	}
 	a.closing, a.close = context.WithCancel(context.Background())
 	a.describe()
@@ -117,7 +122,7 @@ func New(o Options) *API {
 	if a.Fleet != nil {
 		a.devices()
 	}
-	if a.Hooks != nil {
+	if a.Hooks != nil && a.Books != nil {
 		a.webhooks()
 	}
 	a.discovery()
@@ -167,6 +172,7 @@ func (a *API) Close() { a.close() }
 
 // Handle adds a handler that needs a scope, outside the description.
 func (a *API) Handle(pattern, scope string, h http.HandlerFunc) {
+	a.handled = append(a.handled, pattern)
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if _, err := a.Admit(r, scope); err != nil {
 			Problems(w, err)
@@ -203,16 +209,18 @@ func (a *API) readBody(ctx huma.Context, next func(huma.Context)) {
 	}
 	limit := ctx.Operation().MaxBodyBytes
 	deadline := http.NewResponseController(w)
-	deadline.SetReadDeadline(time.Now().Add(bodyTime))
+	deadline.SetReadDeadline(time.Now().Add(a.bodyTime))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit-1)) // huma counts the limit itself as too large
-	deadline.SetReadDeadline(time.Time{})
+	if err == nil {
+		deadline.SetReadDeadline(time.Time{}) // else net/http would wait for the rest
+	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		Problems(w, refusal(http.StatusRequestEntityTooLarge, "invalid", fmt.Sprintf("the body has more than %d bytes, which is the limit", limit-1)))
 	case err != nil:
 		w.Header().Set("Connection", "close")
-		Problems(w, refusal(http.StatusRequestTimeout, "invalid", fmt.Sprintf("the body did not come within %v", bodyTime)))
+		Problems(w, refusal(http.StatusRequestTimeout, "invalid", fmt.Sprintf("the body did not come within %v", a.bodyTime)))
 	default:
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		next(ctx)
@@ -229,11 +237,19 @@ func op(method, path, scope, summary string) huma.Operation {
 	if scope != Public {
 		o.Security = []map[string][]string{{"token": {scope}}}
 	}
+	if scope != Public && method == http.MethodPost {
+		most := maxKey
+		o.Parameters = []*huma.Param{{
+			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString, MaxLength: &most},
+			Description: "The same key and body give the same answer, for 24 h, and nothing is done again.",
+		}}
+	}
 	return o
 }
 
 // secret marks an operation whose answers have secrets: they are not kept.
 func secret(o huma.Operation) huma.Operation {
 	o.Metadata["secret"] = true
+	o.Parameters = nil // no Idempotency-Key
 	return o
 }

@@ -135,8 +135,8 @@ func (a *API) joining() {
 			Payees   []string         `json:"payees,omitempty" maxItems:"16" doc:"for the policy: payment URIs up to ?; none: anybody"`
 		}
 	}) (*body[Card], error) {
-		if _, err := a.device(ctx, in.Name); err != nil {
-			return nil, err
+		if _, ok := a.Fleet.Device(in.Name); !ok {
+			return nil, notFound(fmt.Sprintf("no device in service is called %.64q", in.Name))
 		}
 		if in.Body == nil {
 			return answer(a.card(in.Name, nil, 0))

@@ -133,7 +133,7 @@ func (a *API) openAPI(w http.ResponseWriter, _ *http.Request) {
 	}
 	var doc map[string]json.RawMessage
 	var paths map[string]map[string]any
-	if err := json.Unmarshal(raw, &doc); err == nil {
+	if err = json.Unmarshal(raw, &doc); err == nil {
 		err = json.Unmarshal(doc["paths"], &paths)
 	}
 	if err != nil {

@@ -131,7 +131,7 @@ func (f *follower) serverSent(ctx context.Context, w http.ResponseWriter) {
 	out := http.NewResponseController(w)
 	defer out.SetWriteDeadline(time.Time{})
 	send := func(e *books.Event) error {
-		out.SetWriteDeadline(time.Now().Add(slowReader))
+		out.SetWriteDeadline(time.Now().Add(f.a.slowReader))
 		// A pulse moves the number too: events that were not asked for need not be
 		// looked through again.
 		text := fmt.Sprintf(": still here\nid: %d\n\n", f.cursor)
@@ -158,9 +158,12 @@ func (f *follower) webSocket(ctx context.Context, w http.ResponseWriter) {
 		return
 	}
 	defer c.CloseNow()
-	ctx = c.CloseRead(ctx)
+	// Who reads must outlive ctx, or there is nobody left to say goodbye.
+	ctx, stop := context.WithCancel(ctx)
+	defer context.AfterFunc(c.CloseRead(context.WithoutCancel(ctx)), stop)()
+	defer stop()
 	f.run(ctx, func(e *books.Event) error {
-		ctx, cancel := context.WithTimeout(ctx, slowReader)
+		ctx, cancel := context.WithTimeout(ctx, f.a.slowReader)
 		defer cancel()
 		if e == nil {
 			return c.Ping(ctx)

@@ -121,6 +121,9 @@ func (a *API) selling() {
 		if in.Body != nil {
 			to = in.Body.To
 		}
+		if o, err := a.shop.Order(ctx, in.ID); err == nil && o.State == "quoted" {
+			return nil, notFound("order " + in.ID.String() + " is not paid, or so old that only the books know it")
+		}
 		return answer(a.shop.Refund(ctx, in.ID, to))
 	})
 	a.proving()

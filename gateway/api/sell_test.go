@@ -19,6 +19,7 @@ import (
 
 // Somebody without any credential buys a cup, and shows his receipt twice.
 func TestBuyACup(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	for _, v := range want[[]offer.Service](w, "", "GET", "/v1/services", nil) {
 		if v.From != "" || v.Dynamic != "" {
@@ -57,6 +58,7 @@ func TestBuyACup(t *testing.T) {
 }
 
 func TestQuotesThatMakeNoSense(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	for body, status := range map[string]int{
 		`{"service":"coffee","units":4}`:      http.StatusBadRequest, // three at most
@@ -79,6 +81,7 @@ func TestQuotesThatMakeNoSense(t *testing.T) {
 
 // The free tier is each stranger's own, and a placed order needs no claim.
 func TestFreeAndPlaced(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	for i, free := range []bool{true, true, false} {
 		if o := want[gateway.Offer](w, "", "POST", "/v1/quotes", object{"service": "news"}); o.Free != free {
@@ -95,6 +98,7 @@ func TestFreeAndPlaced(t *testing.T) {
 
 // Ten wait for one order, and all are told.
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	o := want[gateway.Offer](w, "", "POST", "/v1/quotes", object{"service": "coffee", "place": true})
 	var all sync.WaitGroup
@@ -116,6 +120,7 @@ func TestWaiting(t *testing.T) {
 }
 
 func TestRefund(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	w.stuck.Store(true)
 	o, proof := w.buy("water", 20)
@@ -142,6 +147,7 @@ func TestRefund(t *testing.T) {
 }
 
 func TestSession(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	o := want[gateway.Offer](w, "", "POST", "/v1/quotes", object{"service": "request", "units": 100, "session": true})
 	_, proof := w.pay(o)
@@ -163,6 +169,7 @@ func TestSession(t *testing.T) {
 }
 
 func TestPriceAndTestFire(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	v, _ := w.m.Shop.Service("coffee")
 	v.Price, v.From = 7*money.Sat, "http://169.254.169.254/"
@@ -184,6 +191,7 @@ func TestPriceAndTestFire(t *testing.T) {
 
 // A receipt stands by itself: its signature, its goods, its payment.
 func TestReceipt(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	o, proof := w.buy("energy", 500)
 	want[earn.Order](w, "", "POST", "/v1/orders", proof)

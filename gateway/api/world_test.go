@@ -21,6 +21,7 @@ import (
 	_ "coinop.dev/all"
 	"coinop.dev/core/earn"
 	fleetcore "coinop.dev/core/fleet"
+	"coinop.dev/core/journal"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
 	"coinop.dev/engine"
@@ -278,6 +279,22 @@ func (w *town) filed(least int) []books.Event {
 		if time.Now().After(until) {
 			w.t.Fatalf("%d events are filed; want %d", len(list), least)
 		}
+	}
+}
+
+// flood files events as a busy gateway beside this one would.
+func (w *town) flood(n int, data string) {
+	w.t.Helper()
+	other, err := books.Open(w.t.Context(), "sqlite://"+filepath.Join(w.m.Config.Data, "books.sqlite"), "busy")
+	must(w.t, err)
+	defer other.Close()
+	for at := 0; at < n; {
+		var batch []journal.Event
+		for ; len(batch) < books.MaxBatch && at < n; at++ {
+			batch = append(batch, journal.Event{N: uint64(at + 1), At: w.m.Engine.Host.Now(), Type: journal.DeviceFault, Subject: "tap-1", Data: []byte(data)})
+		}
+		_, err := other.Apply(w.t.Context(), batch)
+		must(w.t, err)
 	}
 }
 

@@ -8,11 +8,7 @@ import (
 
 	wire "coinop.dev/core/coap"
 	"coinop.dev/core/codec"
-	"coinop.dev/core/fleet"
 	"coinop.dev/core/keys"
-	"coinop.dev/core/message"
-	"coinop.dev/core/money"
-	"coinop.dev/core/step"
 	"coinop.dev/gateway"
 	"coinop.dev/world/link/coap"
 )
@@ -59,12 +55,11 @@ type desk struct {
 	lines map[string]*line // by the device's name
 }
 
-// A line is a device's place in the machine, as long as its DTLS session lasts.
+// A line is a device's, as long as its DTLS session lasts.
 type line struct {
 	name    string
 	session context.Context // the peer's
-	receive func(message.Message)
-	detach  func()
+	seat    *gateway.Seat
 	more    chan struct{} // has room for one
 
 	mu     sync.Mutex
@@ -72,7 +67,7 @@ type line struct {
 }
 
 // queue runs on the host's goroutine.
-func (l *line) queue(msg interface{ Append([]byte) []byte }) {
+func (l *line) queue(msg gateway.Saying) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.queued) < maxQueued {
@@ -104,25 +99,13 @@ func (d *desk) line(ctx context.Context, name string, v Device) (*line, error) {
 	if l := d.lines[name]; l != nil && l.session == ctx {
 		return l, nil
 	}
-	m := d.shop.Machine()
-	l := &line{name: name, session: ctx, more: make(chan struct{}, 1), receive: func(message.Message) {}, detach: func() {}}
-	if v.Key != (keys.Public{}) {
-		var err error
-		l.receive, l.detach, err = m.Attach(v.Key, func(msg message.Message) { l.queue(msg) })
-		if err != nil {
-			return nil, &money.Error{Kind: money.Refused, Op: "attach", Err: err}
-		}
-	}
-	if old := d.lines[name]; old != nil {
-		old.detach()
+	l := &line{name: name, session: ctx, more: make(chan struct{}, 1)}
+	var err error
+	if l.seat, err = d.shop.Seat(name, v.Key, l.queue); err != nil {
+		return nil, err
 	}
 	d.lines[name] = l
-	m.Host.Outlet(fleet.Outlet(name), func(p step.Packet) {
-		if msg, ok := p.Msg.(fleet.Message); ok {
-			l.queue(msg)
-		}
-	})
-	m.Host.Tell(ctx, fleet.Name, fleet.Seen{Name: name, Online: true})
+	l.seat.Online(ctx, true)
 	context.AfterFunc(ctx, func() { d.leave(l) })
 	return l, nil
 }
@@ -130,14 +113,10 @@ func (d *desk) line(ctx context.Context, name string, v Device) (*line, error) {
 func (d *desk) leave(l *line) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l.detach()
-	if d.lines[l.name] != l {
-		return
+	l.seat.Leave()
+	if d.lines[l.name] == l {
+		delete(d.lines, l.name)
 	}
-	delete(d.lines, l.name)
-	m := d.shop.Machine()
-	m.Host.Outlet(fleet.Outlet(l.name), nil)
-	m.Host.Tell(m.Context(), fleet.Name, fleet.Seen{Name: l.name})
 }
 
 // messages takes what a device says, and answers with what is there for it. A
@@ -194,7 +173,7 @@ func (d *Door) hear(ctx context.Context, l *line, b []byte) error {
 		return err
 	}
 	for _, raw := range msgs {
-		if err := d.tell(ctx, l, raw); err != nil {
+		if err := l.seat.Hear(ctx, raw); err != nil {
 			return err
 		}
 	}
@@ -211,32 +190,4 @@ func split(b []byte) (msgs [][]byte, err error) {
 		msgs = append(msgs, msg)
 	}
 	return msgs, nil
-}
-
-// tell gives one message to whom it is for. What a device says of itself is told
-// under the name that it has proved.
-func (d *Door) tell(ctx context.Context, l *line, raw []byte) error {
-	if len(raw) >= 2 && fleet.Owns(binary.BigEndian.Uint16(raw)) {
-		msg, err := fleet.Decode(raw)
-		if err != nil {
-			return err
-		}
-		var event any
-		switch msg := msg.(type) {
-		case fleet.Ack:
-			event = fleet.Acked{Name: l.name, Ack: msg}
-		case fleet.Status:
-			event = fleet.Seen{Name: l.name, Firmware: msg.Firmware, Online: true}
-		case fleet.Trouble:
-			event = fleet.Failed{Name: l.name, Text: msg.Text}
-		default:
-			return fmt.Errorf("%T is not a device's to say", msg)
-		}
-		return d.o.Shop.Machine().Host.Tell(ctx, fleet.Name, event)
-	}
-	msg, err := message.Decode(raw)
-	if err == nil && msg != nil {
-		l.receive(msg)
-	}
-	return err
 }

@@ -413,7 +413,9 @@ func TestDevice(t *testing.T) {
 	go c.Observe(t.Context(), get("/m"), func(n wire.Message) error {
 		for _, raw := range unbundle(t, n.Payload) {
 			if m, err := fleet.Decode(raw); err == nil {
-				commands <- m.(fleet.Command)
+				if command, ok := m.(fleet.Command); ok { // and not its policy
+					commands <- command
+				}
 			} else if m, err := message.Decode(raw); err == nil {
 				tariffs <- m.(trade.Tariff)
 			}

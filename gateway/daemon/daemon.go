@@ -24,6 +24,7 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/gateway/api"
 	"coinop.dev/gateway/fleet"
+	"coinop.dev/gateway/hooks"
 	"coinop.dev/gateway/paywall"
 	"coinop.dev/world/books"
 )
@@ -59,7 +60,9 @@ type Daemon struct {
 	away   atomic.Pointer[error] // why the books are not kept
 	*metrics
 	readings  readings
+	data      http.Handler // nil without services of data
 	fleetRoot keys.Secret
+	announce  func() // prices, over MQTT; nil without that door
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -98,12 +101,19 @@ func Open(ctx context.Context, o Options) (d *Daemon, err error) {
 	if err := d.Machine.OpenRails(ctx); err != nil {
 		return d, err
 	}
-	if d.Token, err = operatorToken(d); err != nil {
+	if err := d.writeToken(); err != nil {
+		return d, err
+	}
+	h, err := d.openHooks(life)
+	if err != nil {
+		return d, err
+	}
+	if err := d.openData(ctx, d.Machine.Deliverers()); err != nil {
 		return d, err
 	}
 	d.metrics = newMetrics(d)
 	d.Machine.Engine.Host.Hear(d.metrics.hear)
-	d.API = api.New(api.Options{Machine: d.Machine, Books: d.Books, Fleet: d.Fleet, FleetRoot: d.fleetRoot})
+	d.API = api.New(api.Options{Machine: d.Machine, Books: d.Books, Fleet: d.Fleet, FleetRoot: d.fleetRoot, Hooks: h, Paths: paths(c)})
 	if o.Serve != nil {
 		o.Serve(d)
 	}
@@ -123,21 +133,40 @@ func booksURI(c coinop.Config) string {
 	return cmp.Or(c.Books, shared, "sqlite://"+filepath.ToSlash(filepath.Join(c.Data, "books.sqlite")))
 }
 
-// operatorToken is the one of the file, or a new one the first time.
-func operatorToken(d *Daemon) (string, error) {
+// writeToken puts the operator's token where the commands find it.
+func (d *Daemon) writeToken() (err error) {
+	if d.Token, err = api.Token(d.Machine.Shop, "first", api.Admin); err != nil {
+		return err
+	}
 	path := filepath.Join(d.config.Data, TokenFile)
-	raw, err := os.ReadFile(path)
-	if err == nil {
-		return strings.TrimSpace(string(raw)), nil
+	if was, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(was)) == d.Token {
+		return nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	return os.WriteFile(path, []byte(d.Token+"\n"), 0o600)
+}
+
+// openHooks delivers events to the webhooks of the config, and to those that the
+// API is told of.
+func (d *Daemon) openHooks(life context.Context) (*hooks.Hooks, error) {
+	h := hooks.New(d.Books, hooks.Options{Private: d.config.PrivateWebhooks, Log: d.Log})
+	for i, w := range d.config.Webhooks {
+		p := books.Endpoint{ID: fmt.Sprintf("config-%d", i+1), URL: w.URL, Types: w.Events, At: d.Machine.Engine.Host.Now()}
+		if w.Secret != "" {
+			raw, err := os.ReadFile(w.Secret)
+			if err != nil {
+				return nil, fmt.Errorf("webhook %s: %w", p.ID, err)
+			}
+			p.Secret = strings.TrimSpace(string(raw))
+		}
+		if err := h.Check(p); err != nil {
+			return nil, fmt.Errorf("webhook %s: %w", p.ID, err)
+		}
+		if err := d.Books.PutEndpoint(life, p); err != nil {
+			return nil, fmt.Errorf("webhook %s: %w", p.ID, err)
+		}
 	}
-	token, err := api.Token(d.Machine.Shop, "first", api.Admin)
-	if err != nil {
-		return "", err
-	}
-	return token, os.WriteFile(path, []byte(token+"\n"), 0o600)
+	d.running.Go(func() { h.Run(life) })
+	return h, nil
 }
 
 // At says where each door is: "http", "mqtt", "metrics".
@@ -194,18 +223,38 @@ func certificate(c coinop.Config) (*tls.Config, error) {
 	}}, nil
 }
 
+// paths are the patterns of the paywall, by service.
+func paths(c coinop.Config) map[string]string {
+	all := map[string]string{}
+	for _, s := range c.Sell {
+		if walled(s) {
+			all[s.Item] = cmp.Or(s.Host+s.Path, "/"+s.Item+"/")
+		}
+	}
+	return all
+}
+
+// walled reports whether a service is an HTTP one behind the paywall.
+func walled(s coinop.Service) bool {
+	return strings.HasPrefix(s.From, "http://") || strings.HasPrefix(s.From, "https://")
+}
+
 // openHTTP serves the API, the paywall, and what else is added, at one address.
 func (d *Daemon) openHTTP(c coinop.Config, cert *tls.Config) error {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", d.API)
+	mux.Handle("/.well-known/", d.API)
+	if d.data != nil {
+		mux.Handle("/v1/data", d.data)
+		mux.Handle("/v1/data/", d.data)
+	}
 	mux.Handle("/openapi.json", d.API)
-	mux.Handle("/openapi.yaml", d.API)
 	if err := d.mount(mux); err != nil {
 		return err
 	}
 	var routes []paywall.Route
 	for _, s := range c.Sell {
-		if strings.HasPrefix(s.From, "http://") || strings.HasPrefix(s.From, "https://") {
+		if walled(s) {
 			routes = append(routes, paywall.Route{Pattern: s.Host + s.Path, Service: s.Item, Units: s.Estimate, Bundle: s.Bundle})
 		}
 	}
@@ -308,6 +357,7 @@ func (d *Daemon) Close() error {
 		all.Go(func() { end(ctx) })
 	}
 	all.Wait()
+	d.release()
 	d.stop()
 	var errs []error
 	if d.Machine != nil {

@@ -9,10 +9,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"coinop.dev"
 	"coinop.dev/core/fleet"
+	"coinop.dev/core/journal"
 	"coinop.dev/core/keys"
+	"coinop.dev/core/step"
 	"coinop.dev/engine"
 	gatewaycoap "coinop.dev/gateway/coap"
 	gatewayfleet "coinop.dev/gateway/fleet"
@@ -56,7 +59,21 @@ func (d *Daemon) share(life context.Context) {
 		return
 	}
 	d.running.Go(func() { d.Fleet.Share(life, d.Books, d.name()) })
-	d.closing = append(d.closing, func(context.Context) error { d.Fleet.Release(); return nil })
+}
+
+// releaseTime is how long a gateway that stops tries to give back what it has leased
+// of shared budgets, when nothing spends any more.
+const releaseTime = 2 * time.Second
+
+func (d *Daemon) release() {
+	if d.Fleet == nil || d.Books == nil || d.config.Fleet.Secret == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	if err := d.Fleet.Release(ctx); err != nil {
+		d.Log.Warn("leases of shared budgets are not given back", "err", err)
+	}
 }
 
 // mount adds pages to the HTTP door.
@@ -96,7 +113,7 @@ func (d *Daemon) openMQTT(life context.Context, cert *tls.Config) error {
 			}
 			password = strings.TrimSpace(string(raw))
 		}
-			bus, err = mqtt.Dial(life, mqtt.Broker{URL: c.Broker, Name: d.name(), User: c.User, Password: password, Log: d.Log}, door)
+		bus, err = mqtt.Dial(life, mqtt.Broker{URL: c.Broker, Name: d.name(), User: c.User, Password: password, Log: d.Log}, door)
 		d.at["mqtt"] = c.Broker
 	} else {
 		o := mqtt.Options{Addr: c.Listen, Log: d.Log}
@@ -116,8 +133,26 @@ func (d *Daemon) openMQTT(life context.Context, cert *tls.Config) error {
 	if err != nil {
 		return err
 	}
+	d.announce = door.Announce
+	d.Machine.Engine.Host.Hear(func(o step.Outcome) { d.tellMQTT(o, door) })
 	d.closing = append(d.closing, func(context.Context) error { return errors.Join(bus.Close(), door.Close()) })
 	return nil
+}
+
+// tellMQTT ends the session of a device that was revoked, here or at another
+// gateway, and says new prices. It runs on the host's goroutine, where nothing may
+// wait.
+func (d *Daemon) tellMQTT(o step.Outcome, door *mqtt.Door) {
+	switch v := o.Value.(type) {
+	case fleet.Profile:
+		if o.Core == fleet.Name && o.ID == fleet.Heard && v.Revoked {
+			go door.Revoke(v.Tenant, v.Name)
+		}
+	case journal.Event:
+		if v.Type == journal.PriceChanged {
+			go door.Announce()
+		}
+	}
 }
 
 // mqttDevices is the fleet as the MQTT door needs it.
@@ -209,5 +244,11 @@ func (d *Daemon) openSerial(context.Context, *tls.Config) error {
 // Reload takes a config that has changed while the gateway runs: services and their
 // prices. Rails, doors and stores are opened at a start.
 func (d *Daemon) Reload(ctx context.Context, c coinop.Config) error {
-	return d.Machine.Shop.Reload(ctx, c.Services())
+	if err := d.Machine.Shop.Reload(ctx, c.Services()); err != nil {
+		return err
+	}
+	if d.announce != nil {
+		d.announce()
+	}
+	return nil
 }

@@ -124,6 +124,7 @@ var (
 	earned     = prometheus.NewDesc("coinop_earned_msat_total", "Ever.", nil, nil)
 	returned   = prometheus.NewDesc("coinop_refunded_msat_total", "Ever.", nil, nil)
 	devices    = prometheus.NewDesc("coinop_devices", "Devices of the fleet, by state.", []string{"state"}, nil)
+	booksAway  = prometheus.NewDesc("coinop_books_away", "1 while the books cannot be written.", nil, nil)
 	events     = prometheus.NewDesc("coinop_journal_events", "Events that the books have not taken yet.", nil, nil)
 )
 
@@ -152,6 +153,11 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		gauge(inFlight, float64(r.InFlight), r.Rail)
 		gauge(inDust, float64(r.AtRisk), r.Rail)
 	}
+	away := 0.0
+	if g.d.away.Load() != nil {
+		away = 1
+	}
+	gauge(booksAway, away)
 	gauge(sessions, float64(o.OwedSessions))
 	gauge(owed, float64(o.OwedOrders))
 	g.d.Machine.Engine.Host.Do(ctx, func(m *drive.Machine) {
@@ -177,6 +183,9 @@ func (d *Daemon) openMetrics(addr string) error {
 	say := func(w http.ResponseWriter, err error) {
 		w.Header().Set("Content-Type", "application/json")
 		v := map[string]any{"ok": err == nil}
+		if away := d.away.Load(); away != nil {
+			v["books"] = (*away).Error() // sales go on until the journal is full
+		}
 		if err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			v["why"] = err.Error()

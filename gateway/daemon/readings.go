@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -18,11 +19,16 @@ const (
 // names a device's reading: "data:NAME" or "data:NAME/KIND".
 type readings struct {
 	mu   sync.Mutex
-	last map[string][]byte
+	last map[string]measured
 	news map[string]chan struct{} // closed at the next reading
 }
 
 // put keeps a copy: a door uses its bytes again.
+type measured struct {
+	data []byte
+	at   time.Time
+}
+
 func (r *readings) put(device, kind string, b []byte) {
 	if len(b) > maxReading {
 		return
@@ -31,13 +37,13 @@ func (r *readings) put(device, kind string, b []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {
-		r.last, r.news = map[string][]byte{}, map[string]chan struct{}{}
+		r.last, r.news = map[string]measured{}, map[string]chan struct{}{}
 	}
 	for _, name := range []string{device, device + "/" + kind} {
 		if _, known := r.last[name]; !known && len(r.last) >= maxReadings {
 			continue
 		}
-		r.last[name] = b
+		r.last[name] = measured{b, time.Now()}
 		if c := r.news[name]; c != nil {
 			close(c)
 			delete(r.news, name)
@@ -49,7 +55,7 @@ func (r *readings) put(device, kind string, b []byte) {
 func (r *readings) Read(_ context.Context, name string, _ uint64) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if b := r.last[name]; b != nil {
+	if b := r.last[name].data; b != nil {
 		return b, nil
 	}
 	return nil, fmt.Errorf("%s has not been read yet", name)
@@ -60,7 +66,7 @@ func (r *readings) Follow(ctx context.Context, name string, each func([]byte) er
 	for {
 		r.mu.Lock()
 		if r.news == nil {
-			r.last, r.news = map[string][]byte{}, map[string]chan struct{}{}
+			r.last, r.news = map[string]measured{}, map[string]chan struct{}{}
 		}
 		c := r.news[name]
 		if c == nil {

@@ -114,13 +114,15 @@ type process struct {
 	argv []string // who serves; the test binary if it is empty
 	env  []string
 
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	ready map[string]any
-	token string
-	ended chan error
-	log   output // of all its starts
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	// starting is one that is not ready yet.
+	starting *exec.Cmd
+	in       io.WriteCloser
+	ready    map[string]any
+	token    string
+	ended    chan error
+	log      output // of all its starts
 }
 
 // output is what a process says, while it says it.
@@ -204,6 +206,9 @@ func (p *process) try() error {
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	p.starting = cmd
+	p.mu.Unlock()
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	ready := map[string]any{}
 	if err == nil {
@@ -217,7 +222,7 @@ func (p *process) try() error {
 	go func() { ended <- cmd.Wait() }()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cmd, p.in, p.ready, p.ended = cmd, in, ready, ended
+	p.cmd, p.in, p.ready, p.ended, p.starting = cmd, in, ready, ended, nil
 	raw, err := os.ReadFile(filepath.Join(p.dir, "data", daemon.TokenFile))
 	p.token = strings.TrimSpace(string(raw))
 	return err
@@ -230,6 +235,15 @@ func (p *process) kill() {
 	}
 	p.cmd.Process.Kill()
 	p.wait(10 * time.Second)
+}
+
+// killStarting is kill -9 before it is ready.
+func (p *process) killStarting() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.starting != nil {
+		p.starting.Process.Kill()
+	}
 }
 
 // stop asks it to stop, and says how it ended.

@@ -46,6 +46,7 @@ type Fleet struct {
 	news     chan struct{}   // has room for one
 
 	leases chan core.Lease
+	flush  chan chan struct{} // closed when those before it are answered
 }
 
 // maxLeases bounds the questions that wait for the books. One more is lost, and
@@ -62,7 +63,7 @@ func Open(life context.Context, host *drive.Host, db step.Reader, o Options) (*F
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	f := &Fleet{
 		host: host, o: o, life: life, profiles: map[string]core.Profile{}, dirty: map[string]bool{},
-		news: make(chan struct{}, 1), leases: make(chan core.Lease, maxLeases),
+		news: make(chan struct{}, 1), leases: make(chan core.Lease, maxLeases), flush: make(chan chan struct{}),
 	}
 	for _, p := range c.Profiles() {
 		f.profiles[p.Name] = p

@@ -71,21 +71,29 @@ func (f *Fleet) lease(p step.Packet) {
 // the sequence of their numbers.
 func (f *Fleet) keep(ctx context.Context, l Ledger, gateway string) {
 	last := map[string]uint64{}
+	answer := func(ask core.Lease) {
+		if ask.N < last[ask.Device] {
+			return
+		}
+		last[ask.Device] = ask.N
+		hold, err := hold(ctx, l, ask, gateway)
+		if err != nil {
+			f.o.Log.Debug("lease", "device", ask.Device, "err", err)
+			return // the core asks again, and is told then what it holds
+		}
+		f.tell(core.Leased{Device: ask.Device, Window: ask.Window, Hold: hold, N: ask.N})
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case ask := <-f.leases:
-			if ask.N < last[ask.Device] {
-				continue
+			answer(ask)
+		case kept := <-f.flush:
+			for n := len(f.leases); n > 0; n-- {
+				answer(<-f.leases)
 			}
-			last[ask.Device] = ask.N
-			hold, err := hold(ctx, l, ask, gateway)
-			if err != nil {
-				f.o.Log.Debug("lease", "device", ask.Device, "err", err)
-				continue // the core asks again, and is told then what it holds
-			}
-			f.tell(core.Leased{Device: ask.Device, Window: ask.Window, Hold: hold, N: ask.N})
+			close(kept)
 		}
 	}
 }
@@ -106,8 +114,28 @@ func hold(ctx context.Context, l Ledger, ask core.Lease, gateway string) (money.
 	return held + more, err
 }
 
-// Release gives back what is leased and not spent, before the gateway stops.
-func (f *Fleet) Release() { f.tell(core.Release{}) }
+// Release gives back what is leased and not spent, before the gateway stops, and
+// waits until the ledger has it, while Share runs. What it cannot give back in time
+// stays this gateway's until it asks for something again.
+func (f *Fleet) Release(ctx context.Context) error {
+	f.tell(core.Release{})
+	// Its word comes after those of the release.
+	if _, err := ask[int](ctx, f, func(id string) any { return core.Sync{Ask: id} }); err != nil {
+		return err
+	}
+	kept := make(chan struct{})
+	select {
+	case f.flush <- kept:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-kept:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // A follower reads and writes profiles in the ledger.
 type follower struct {

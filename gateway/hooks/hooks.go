@@ -31,6 +31,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,16 +52,19 @@ const (
 
 	// maxPause is the longest time between two tries.
 	maxPause = step.Hour
-	// claimFor is how long a claimed delivery is this gateway's. What waits behind
-	// others takes two timeouts at most.
-	claimFor = 30 * step.Second
+	// claimFor is how long a claimed delivery is this gateway's. What cannot be done by
+	// then is left to whoever claims it next.
+	claimFor = 15 * step.Second
+	// maxQueue is how many claimed deliveries wait for an endpoint.
+	maxQueue = 64
 	// claimMost is how many are claimed at a time.
 	claimMost = 100
 	// pollEvery is how often the books are asked for what is due.
 	pollEvery = time.Second
-	// roomWait is how long claims wait for an endpoint that takes its deliveries
-	// fast and has many. Those of any other one come again when their claim ends.
+	// roomWait is how long claims wait for room, for endpoints that take their
+	// deliveries fast and have many, and roomPoll how often they look.
 	roomWait = time.Second
+	roomPoll = 5 * time.Millisecond
 	// slow is what an endpoint takes for an answer that is not fast.
 	slow = time.Second
 	// MinSecret and MaxSecret bound an endpoint's secret, in bytes; maxURL its URL.
@@ -98,7 +102,7 @@ type lane struct {
 
 	mu       sync.Mutex
 	endpoint books.Endpoint
-	fast     bool
+	fast     bool      // as far as is known
 	until    step.Time // nothing is sent before: it has just failed
 	failures int       // in a row
 }
@@ -173,9 +177,7 @@ func (h *Hooks) round(ctx context.Context, running *sync.WaitGroup) (more bool, 
 	}
 	now := h.o.Now()
 	due, err := h.b.Claim(ctx, now, now+claimFor, claimMost)
-	for _, d := range due {
-		h.hand(ctx, d)
-	}
+	h.hand(ctx, slices.Clone(due))
 	return len(due) == claimMost, err
 }
 
@@ -189,7 +191,7 @@ func (h *Hooks) open(ctx context.Context, endpoints []books.Endpoint, running *s
 		l := h.lanes[p.ID]
 		if l == nil {
 			life, stop := context.WithCancel(ctx)
-			l = &lane{queue: make(chan books.Due, h.o.Concurrency), stop: stop, fast: true}
+			l = &lane{queue: make(chan books.Due, maxQueue), stop: stop, fast: true}
 			h.lanes[p.ID] = l
 			for range h.o.Concurrency {
 				running.Go(func() { h.work(life, l) })
@@ -219,39 +221,56 @@ func (h *Hooks) close() {
 	clear(h.lanes)
 }
 
-// hand gives a delivery to its endpoint's lane. What has no room, or is for an
-// endpoint that has just failed, comes again when its claim ends.
-func (h *Hooks) hand(ctx context.Context, d books.Due) {
+// hand gives deliveries to their endpoints' lanes. For lanes that are worth it, it
+// waits a moment until there is room, for all of them together. What is left, or is
+// for an endpoint that has just failed, comes again when its claim ends.
+func (h *Hooks) hand(ctx context.Context, due []books.Due) {
+	for until := time.Now().Add(roomWait); ; {
+		due = slices.DeleteFunc(due, h.put)
+		if len(due) == 0 {
+			return
+		}
+		if ctx.Err() != nil || time.Now().After(until) {
+			break
+		}
+		time.Sleep(roomPoll)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range due {
+		if l := h.lanes[d.Endpoint]; l != nil {
+			l.mu.Lock()
+			l.fast = false
+			l.mu.Unlock()
+		}
+	}
+}
+
+// put puts one delivery into its lane, and reports whether that is done or in vain.
+func (h *Hooks) put(d books.Due) bool {
 	h.mu.Lock()
 	l := h.lanes[d.Endpoint]
 	h.mu.Unlock()
 	if l == nil {
-		return
+		return true
 	}
 	l.mu.Lock()
-	fast, rests := l.fast, l.endpoint.Off || h.o.Now() < l.until
-	l.mu.Unlock()
-	if rests {
-		return
+	defer l.mu.Unlock()
+	if l.endpoint.Off || h.late(l.until, d) {
+		return true
 	}
 	select {
 	case l.queue <- d:
-		return
+		return true
 	default:
+		return !l.fast
 	}
-	if !fast {
-		return
-	}
-	wait := time.NewTimer(roomWait)
-	defer wait.Stop()
-	select {
-	case l.queue <- d:
-	case <-wait.C:
-		l.mu.Lock()
-		l.fast = false
-		l.mu.Unlock()
-	case <-ctx.Done():
-	}
+}
+
+// late reports whether a delivery that begins at a time may not end before its claim
+// does: then it is the next one's to make.
+func (h *Hooks) late(at step.Time, d books.Due) bool {
+	return max(at, h.o.Now())+step.Time(h.o.Timeout.Milliseconds()) >= d.Next
 }
 
 // work makes the deliveries of one lane, one after the other.
@@ -261,14 +280,30 @@ func (h *Hooks) work(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			return
 		case d := <-l.queue:
-			l.mu.Lock()
-			p, rests := l.endpoint, h.o.Now() < l.until
-			l.mu.Unlock()
-			// Next is when the claim ends: what would not be done by then is the next
-			// one's to make.
-			if !rests && h.o.Now()+step.Time(h.o.Timeout.Milliseconds()) < d.Next {
+			if p, ok := h.rested(ctx, l, d); ok {
 				h.deliver(ctx, l, p, d)
 			}
+		}
+	}
+}
+
+// rested waits until a lane may be used again, and returns the endpoint as it is
+// then; false if that is too late for a delivery.
+func (h *Hooks) rested(ctx context.Context, l *lane, d books.Due) (books.Endpoint, bool) {
+	for {
+		l.mu.Lock()
+		p, until := l.endpoint, l.until
+		l.mu.Unlock()
+		left := until - h.o.Now()
+		switch {
+		case ctx.Err() != nil || p.Off || h.late(until, d):
+			return p, false
+		case left <= 0:
+			return p, true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(time.Duration(left)*time.Millisecond, pollEvery)): // it may be repaired meanwhile
 		}
 	}
 }

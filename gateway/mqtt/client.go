@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,8 @@ type Client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	v5   bool
+
+	sent, received atomic.Uint64 // bytes of packets
 
 	mu     sync.Mutex
 	out    []byte // used again by every packet
@@ -108,8 +111,12 @@ func (c *Client) write(packet func(b []byte, id uint16) []byte, needsID bool) (i
 	}
 	c.out = packet(c.out[:0], id)
 	_, err = c.conn.Write(c.out)
+	c.sent.Add(uint64(len(c.out)))
 	return id, err
 }
+
+// Bytes counts those of the packets written and read since the login.
+func (c *Client) Bytes() (sent, received uint64) { return c.sent.Load(), c.received.Load() }
 
 // Publish writes a message. With QoS 1, an Acked of this id follows.
 func (c *Client) Publish(m Message) (id uint16, err error) {
@@ -148,6 +155,7 @@ func (c *Client) Read() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.received.Add(uint64(1 + varintSize(len(body)) + len(body)))
 	switch first & 0xf0 {
 	case typePublish:
 		m, id, err := parsePublish(first, body, c.v5)

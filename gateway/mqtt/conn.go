@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"container/list"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -16,8 +17,9 @@ import (
 // wait for it. An idle connection has no buffer and no writer.
 type conn struct {
 	net.Conn
-	b   *Embedded
-	raw syscall.RawConn // nil under TLS, where a write cannot be tried
+	b        *Embedded
+	raw      syscall.RawConn // nil under TLS, where a write cannot be tried
+	stranger *list.Element   // of Embedded.unknown
 
 	// What the reader alone changes, and nobody looks at before it is let in.
 	who     Who

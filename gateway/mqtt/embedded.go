@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"cmp"
+	"container/list"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -40,11 +41,11 @@ type Embedded struct {
 	serving  sync.WaitGroup
 	writers  sync.WaitGroup
 	open     atomic.Int64
-	unknown  atomic.Int64 // those of the open ones that have not logged in
 	lost     atomic.Uint64
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
+	unknown list.List        // of those that have not logged in, the oldest first
 	clients map[string]*conn // those that are let in, by Who.owner
 	buyers  int
 	closing bool
@@ -186,20 +187,42 @@ func (b *Embedded) accept() {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		if b.open.Load() >= int64(b.MaxConnections) || b.unknown.Load() >= MaxUnknown {
+		if b.open.Load() >= int64(b.MaxConnections) {
 			socket.Close()
 			continue
 		}
 		b.open.Add(1)
-		b.unknown.Add(1)
 		c := &conn{Conn: socket, b: b}
 		if b.Options.TLS != nil {
 			c.Conn = tls.Server(socket, b.Options.TLS)
 		} else if s, ok := socket.(syscall.Conn); ok {
 			c.raw, _ = s.SyscallConn()
 		}
+		b.meet(c)
 		b.serving.Go(func() { b.serve(c) })
 	}
+}
+
+// meet counts a stranger. Where there are too many the oldest goes: a device logs in
+// in a moment, and whoever says nothing keeps nobody out.
+func (b *Embedded) meet(c *conn) {
+	b.mu.Lock()
+	c.stranger = b.unknown.PushBack(c)
+	var oldest *conn
+	if b.unknown.Len() > MaxUnknown {
+		oldest = b.unknown.Remove(b.unknown.Front()).(*conn)
+	}
+	b.mu.Unlock()
+	if oldest != nil {
+		oldest.Conn.Close()
+	}
+}
+
+// met says that it is known who a stranger is, or that it has gone.
+func (b *Embedded) met(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unknown.Remove(c.stranger) // nothing, if it is not there
 }
 
 func (b *Embedded) serve(c *conn) {
@@ -210,7 +233,7 @@ func (b *Embedded) serve(c *conn) {
 	if !closing {
 		c.serve()
 	} else {
-		b.unknown.Add(-1)
+		b.met(c)
 	}
 	c.Close()
 	b.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -72,10 +73,23 @@ type External struct {
 	sure    chan Message // QoS 1: each waits for the broker
 	lost    atomic.Uint64
 	up      atomic.Bool
+	link    atomic.Pointer[link]
 
 	mu      sync.Mutex
 	members []string // the gateways that are there, this one included
 	clients map[string]*remote
+}
+
+// A link is one connection to the broker.
+type link struct {
+	ctx context.Context
+	cut context.CancelFunc
+}
+
+func newLink(ctx context.Context) *link {
+	l := &link{}
+	l.ctx, l.cut = context.WithCancel(ctx)
+	return l
 }
 
 // A remote is a client behind the broker.
@@ -84,7 +98,7 @@ type remote struct {
 	who     Who
 	mu      sync.Mutex // held while a message of it is handled
 	spoke   bool
-	session Session
+	session Session   // changed with both locks held
 	heard   time.Time // of External.mu
 }
 
@@ -104,14 +118,22 @@ func Dial(ctx context.Context, o Broker, h Handler) (*External, error) {
 		fast: make(chan Message, MaxOut), sure: make(chan Message, MaxOut), dialled: make(chan struct{}),
 	}
 	x.ctx, x.stop = context.WithCancel(ctx)
+	x.link.Store(newLink(x.ctx))
 	x.manager, err = autopaho.NewConnection(x.ctx, autopaho.ClientConfig{
 		ServerUrls: []*url.URL{at}, TlsCfg: o.TLS, KeepAlive: brokerKeepalive, CleanStartOnInitialConnection: true,
 		ConnectUsername: o.User, ConnectPassword: []byte(o.Password), ReconnectBackoff: autopaho.NewConstantBackoff(retryAfter),
 		// A gateway that is gone takes its retained word back.
-		WillMessage:      &paho.WillMessage{Topic: presence(o.Name), QoS: 1, Retain: true},
-		OnConnectionUp:   func(*autopaho.ConnectionManager, *paho.Connack) { x.running.Go(x.connected) },
-		OnConnectionDown: func() bool { x.up.Store(false); return true },
-		OnConnectError:   func(err error) { o.Log.Warn("mqtt: broker", "url", at.Redacted(), "err", err) },
+		WillMessage: &paho.WillMessage{Topic: presence(o.Name), QoS: 1, Retain: true},
+		OnConnectionUp: func(*autopaho.ConnectionManager, *paho.Connack) {
+			x.link.Store(newLink(x.ctx))
+			x.running.Go(x.connected)
+		},
+		OnConnectionDown: func() bool {
+			x.up.Store(false)
+			x.link.Load().cut() // or whoever waits for the old one's word waits on
+			return true
+		},
+		OnConnectError: func(err error) { o.Log.Warn("mqtt: broker", "url", at.Redacted(), "err", err) },
 		ClientConfig: paho.ClientConfig{
 			ClientID:          "coinop-" + o.Name,
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){x.arrived},
@@ -179,6 +201,51 @@ func (x *External) connected() {
 		return
 	}
 	x.up.Store(true)
+	x.again()
+}
+
+// again begins the session of every device anew after the broker was away: what was
+// on its way then is lost, and said again now, not after the next long pause. A new
+// broker has its price list again too.
+func (x *External) again() {
+	x.mu.Lock()
+	all := slices.Collect(maps.Values(x.clients))
+	x.mu.Unlock()
+	for _, r := range all {
+		if r.who.IsDevice() {
+			r.renew()
+		}
+	}
+}
+
+func (r *remote) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	session, err := r.x.handler.Join(r.who, r)
+	if err != nil {
+		r.Drop(Success)
+		return
+	}
+	r.x.mu.Lock()
+	old := r.session
+	r.session = session
+	gone := r.x.clients[r.who.owner()] != r
+	r.x.mu.Unlock()
+	old.Close()
+	if gone {
+		session.Close()
+		return
+	}
+	session.Heard()
+	r.announce(session)
+}
+
+// announce has the broker keep the device's price list.
+func (r *remote) announce(s Session) {
+	t := Topic{r.who.Tenant, r.who.Name, Offers, ""}
+	if list := s.Retained(t); r.who.IsDevice() && list != nil {
+		r.x.Publish(Message{Topic: t.String(), Payload: list, QoS: 1, Retain: true})
+	}
 }
 
 // Publish queues a message for the broker.
@@ -215,7 +282,7 @@ func (x *External) pump(queue chan Message) {
 }
 
 func (x *External) publish(m Message) error {
-	ctx, cancel := context.WithTimeout(x.ctx, writeWithin)
+	ctx, cancel := context.WithTimeout(x.link.Load().ctx, writeWithin)
 	defer cancel()
 	p := &paho.Publish{Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload}
 	if m.Reply != "" || m.Match != nil || len(m.User) > 0 {
@@ -369,11 +436,7 @@ func (x *External) client(who Who) (*remote, error) {
 	x.mu.Lock()
 	x.clients[key] = r
 	x.mu.Unlock()
-	// The broker keeps its price list from now on.
-	t := Topic{who.Tenant, who.Name, Offers, ""}
-	if list := r.session.Retained(t); who.IsDevice() && list != nil {
-		x.Publish(Message{Topic: t.String(), Payload: list, QoS: 1, Retain: true})
-	}
+	r.announce(r.session)
 	return r, nil
 }
 
@@ -434,8 +497,9 @@ func (r *remote) Drop(byte) {
 	if mine {
 		delete(r.x.clients, key)
 	}
+	session := r.session
 	r.x.mu.Unlock()
 	if mine {
-		r.session.Close()
+		session.Close()
 	}
 }

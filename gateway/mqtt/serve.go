@@ -22,7 +22,7 @@ func (c *conn) serve() {
 	r := bufio.NewReaderSize(c.Conn, readBuffer)
 	c.SetReadDeadline(time.Now().Add(loginWithin))
 	err := c.first(r)
-	c.b.unknown.Add(-1)
+	c.b.met(c)
 	if err != nil {
 		c.b.Log.Info("mqtt: refused", "from", c.RemoteAddr(), "err", err)
 		return

@@ -2,12 +2,14 @@ package paywall
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -172,7 +174,13 @@ func (c *Client) buy(r *http.Request, h *host, resp *http.Response) (string, err
 		h.pending = nil // it was not paid and will not be
 	}
 	var errs []error
-	for _, p := range choices(resp.Header, time.Now()) {
+	all := choices(resp.Header, time.Now())
+	if c.Units > 1 {
+		// A session of so many units costs more than a single request, which is the
+		// other choice.
+		slices.SortStableFunc(all, func(a, b choice) int { return cmp.Compare(b.order.Amount, a.order.Amount) })
+	}
+	for _, p := range all {
 		if p.order.Amount > c.MaxCost {
 			errs = append(errs, &money.Error{Kind: money.Refused, Op: "pay " + r.URL.Host, Err: fmt.Errorf("it costs %v, and the most to be paid at once is %v", p.order.Amount, c.MaxCost)})
 			continue

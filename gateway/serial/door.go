@@ -29,11 +29,8 @@ import (
 	"time"
 
 	"coinop.dev/core/earn"
-	"coinop.dev/core/fleet"
 	"coinop.dev/core/keys"
-	"coinop.dev/core/message"
 	"coinop.dev/core/offer"
-	"coinop.dev/core/step"
 	"coinop.dev/gateway"
 	"coinop.dev/world/link/serial"
 )
@@ -70,10 +67,9 @@ type Door struct {
 	cancel context.CancelFunc
 	over   sync.WaitGroup
 
-	receive func(message.Message)
-	detach  func()
-	shown   map[string]Price // of the goroutine that keeps the line
-	meters  meters
+	seat   *gateway.Seat
+	shown  map[string]Price // of the goroutine that keeps the line
+	meters meters
 
 	mu    sync.Mutex
 	asked []context.CancelFunc
@@ -81,10 +77,7 @@ type Door struct {
 
 // Open starts serving the device, whether it is there or not.
 func Open(o Options) (*Door, error) {
-	d := &Door{
-		o: o, out: make(chan parcel, MaxQueued), turned: make(chan bool, 16),
-		receive: func(message.Message) {}, detach: func() {}, shown: map[string]Price{},
-	}
+	d := &Door{o: o, out: make(chan parcel, MaxQueued), turned: make(chan bool, 16), shown: map[string]Price{}}
 	d.ctx, d.cancel = context.WithCancel(o.Shop.Machine().Context())
 	m := o.Shop.Machine()
 	var err error
@@ -100,17 +93,11 @@ func Open(o Options) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Key != (keys.Public{}) {
-		if d.receive, d.detach, err = m.Attach(o.Key, func(msg message.Message) { d.queue(msg) }); err != nil {
-			d.line.Close()
-			return nil, err
-		}
+	if d.seat, err = o.Shop.Seat(o.Name, o.Key, func(msg gateway.Saying) { d.queue(msg) }); err != nil {
+		d.cancel()
+		d.line.Close()
+		return nil, err
 	}
-	m.Host.Outlet(fleet.Outlet(o.Name), func(p step.Packet) {
-		if msg, ok := p.Msg.(fleet.Message); ok {
-			d.queue(msg)
-		}
-	})
 	d.over.Go(d.keep)
 	d.over.Go(d.speak)
 	d.over.Go(d.listen)
@@ -119,12 +106,10 @@ func Open(o Options) (*Door, error) {
 
 // Close gives the line back.
 func (d *Door) Close() error {
-	m := d.o.Shop.Machine()
-	m.Host.Outlet(fleet.Outlet(d.o.Name), nil)
-	d.detach()
 	d.cancel()
 	err := d.line.Close()
 	d.over.Wait()
+	d.seat.Leave()
 	return err
 }
 
@@ -168,15 +153,14 @@ func (d *Door) speak() {
 func (d *Door) keep() {
 	again := time.NewTicker(refreshEvery)
 	defer again.Stop()
-	m, up := d.o.Shop.Machine(), false
+	up := false
 	for {
 		select {
 		case up = <-d.turned:
 			clear(d.shown)
-			m.Host.Tell(d.ctx, fleet.Name, fleet.Seen{Name: d.o.Name, Online: up})
+			d.seat.Online(d.ctx, up)
 		case <-again.C:
 		case <-d.ctx.Done():
-			m.Host.Tell(m.Context(), fleet.Name, fleet.Seen{Name: d.o.Name})
 			return
 		}
 		if up {
@@ -232,48 +216,16 @@ func (d *Door) listen() {
 	}
 }
 
-var errShort = errors.New("a message has two bytes of type")
-
+// hear takes a message of this package, and leaves others to the device's seat.
 func (d *Door) hear(raw []byte) error {
-	if len(raw) < 2 {
-		return errShort
+	if len(raw) < 2 || !Owns(binary.BigEndian.Uint16(raw)) {
+		return d.seat.Hear(d.ctx, raw)
 	}
-	switch typ := binary.BigEndian.Uint16(raw); {
-	case Owns(typ):
-		msg, err := Decode(raw)
-		if err != nil {
-			return err
-		}
-		return d.asks(msg)
-	case fleet.Owns(typ):
-		msg, err := fleet.Decode(raw)
-		if err != nil {
-			return err
-		}
-		return d.reports(msg)
+	msg, err := Decode(raw)
+	if err != nil {
+		return err
 	}
-	msg, err := message.Decode(raw)
-	if err == nil && msg != nil {
-		d.receive(msg)
-	}
-	return err
-}
-
-// reports tells the fleet what the device says of itself, under the name that the
-// line has in the config.
-func (d *Door) reports(msg fleet.Message) error {
-	var event any
-	switch msg := msg.(type) {
-	case fleet.Ack:
-		event = fleet.Acked{Name: d.o.Name, Ack: msg}
-	case fleet.Status:
-		event = fleet.Seen{Name: d.o.Name, Firmware: msg.Firmware, Online: true}
-	case fleet.Trouble:
-		event = fleet.Failed{Name: d.o.Name, Text: msg.Text}
-	default:
-		return fmt.Errorf("%T is not a device's to say", msg)
-	}
-	return d.o.Shop.Machine().Host.Tell(d.ctx, fleet.Name, event)
+	return d.asks(msg)
 }
 
 func (d *Door) asks(msg Message) error {

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package main
+
+func diskLeft(string) (int64, bool) { return 0, false }
