@@ -27,6 +27,8 @@ const (
 	// MaxPast bounds the past orders that are made up.
 	MaxPast = 10_000_000
 
+	maxMemory = 1 << 20 // MiB
+
 	// doorWarmUp comes before what is measured: everything has its size then.
 	doorWarmUp = 3 * time.Second
 	// doorOpenTime is how long the devices may take to connect and to open their
@@ -54,6 +56,7 @@ type DoorOptions struct {
 	For     time.Duration
 	DTLS    bool   // coap only
 	Past    int    // orders that the gateway has in its books when it starts
+	Memory  int    // MiB above which the gateway collects garbage eagerly (GOMEMLIMIT); 0: no limit
 	Dir     string // where the stores are made; "" is the system's place for such
 	Profile string // a directory for CPU and heap profiles; "" makes none
 	// Command starts an end: a program and its arguments.
@@ -91,6 +94,8 @@ func (o *DoorOptions) Check() error {
 		return invalid("for is %v; it must be %v to %v", o.For, time.Second, MaxDoorFor)
 	case o.Past < 0 || o.Past > MaxPast:
 		return invalid("past is %d; it must be 0 to %d", o.Past, MaxPast)
+	case o.Memory < 0 || o.Memory > maxMemory:
+		return invalid("memory is %d MiB; it must be 0 to %d", o.Memory, maxMemory)
 	case o.DTLS && o.Door != doorCoAP:
 		return invalid("dtls is for door %s", doorCoAP)
 	case store.Default[o.Store] == nil:
@@ -108,6 +113,7 @@ type doorTask struct {
 	Dir     string        `json:"dir,omitempty"`
 	For     time.Duration `json:"for,omitempty"`
 	Past    int           `json:"past,omitempty"`
+	Memory  int           `json:"memory,omitempty"`
 	DTLS    bool          `json:"dtls,omitempty"`
 	Profile string        `json:"profile,omitempty"`
 
@@ -249,7 +255,7 @@ func RunDoor(ctx context.Context, o DoorOptions, progress func(done uint64)) (r 
 	defer cancel()
 	b := &doorBench{DoorOptions: o, dir: dir, seed: make([]byte, 32)}
 	rand.Read(b.seed)
-	r = DoorResult{Door: o.Door, Rail: o.Rail, Store: o.Store, Devices: o.Devices, ForS: o.For.Seconds(), DTLS: o.DTLS, Past: o.Past, Load: loadAverage()}
+	r = DoorResult{Door: o.Door, Rail: o.Rail, Store: o.Store, Devices: o.Devices, ForS: o.For.Seconds(), DTLS: o.DTLS, Past: o.Past, Memory: o.Memory, Load: loadAverage()}
 	defer b.stop()
 	if err := b.open(ctx, &r); err != nil {
 		return r, fmt.Errorf("open the gateway: %w", err)
@@ -274,7 +280,7 @@ func (b *doorBench) stop() {
 }
 
 func (b *doorBench) task() *doorTask {
-	return &doorTask{Door: b.Door, Rail: b.Rail, Devices: b.Devices, Seed: b.seed, Dir: b.dir, For: b.For, DTLS: b.DTLS, Past: b.Past, At: b.at}
+	return &doorTask{Door: b.Door, Rail: b.Rail, Devices: b.Devices, Seed: b.seed, Dir: b.dir, For: b.For, DTLS: b.DTLS, Past: b.Past, Memory: b.Memory, At: b.at}
 }
 
 // profile has both ends profile what follows: what is measured, and not how it was

@@ -204,7 +204,7 @@ func (b *doorBench) readers(ctx context.Context, r *DoorResult, progress func(ui
 		return err
 	}
 	r.IdleRSSMiB = mib(at.gate.RSS)
-	if _, _, _, err := b.phase(ctx, "warm", min(b.For, doorWarmUp), func(uint64) {}); err != nil {
+	if _, _, _, err := b.phase(ctx, "warm", min(b.For/2, doorWarmUp), func(uint64) {}); err != nil {
 		return err
 	}
 	if err := b.profile(ctx); err != nil {

@@ -61,6 +61,9 @@ func deviceKey(seed []byte, i int) (keys.Secret, error) {
 
 func openGate(ctx context.Context, t *doorTask) (g *gate, n *doorNews, err error) {
 	begin := time.Now()
+	if t.Memory > 0 {
+		debug.SetMemoryLimit(int64(t.Memory) << 20)
+	}
 	g = &gate{dir: t.Dir}
 	defer func() {
 		if err != nil {
@@ -85,7 +88,7 @@ func openGate(ctx context.Context, t *doorTask) (g *gate, n *doorNews, err error
 		c.Sell = []coinop.Service{{Item: paidItem, Unit: "request", Price: coinop.Price{Amount: money.Msat}, From: t.Upstream}}
 	case doorCoAP:
 		c.Rails = []string{playMoney, "fake:"}
-		c.Sell = []coinop.Service{{Item: readItem, Unit: "reading", Price: coinop.Price{Amount: money.Msat}, From: "data:" + readItem}}
+		c.Sell = []coinop.Service{{Item: readItem, Unit: "reading", Price: coinop.Price{Amount: money.Msat}, From: "data:device:" + readItem}}
 		c.MQTT.Listen, c.CoAP.Listen = "127.0.0.1:0", "127.0.0.1:0"
 		if t.DTLS {
 			c.CoAP.DTLS = "127.0.0.1:0"

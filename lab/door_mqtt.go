@@ -709,7 +709,7 @@ func (b *doorBench) crowd(ctx context.Context, r *DoorResult, progress func(uint
 	for _, warm := range []struct {
 		phase string
 		d     time.Duration
-	}{{"first", paySecond}, {"warm", doorWarmUp}} {
+	}{{"first", paySecond}, {"warm", min(b.For/2, doorWarmUp)}} {
 		if _, _, _, err := b.phase(ctx, warm.phase, warm.d, func(uint64) {}); err != nil {
 			return err
 		}

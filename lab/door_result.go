@@ -20,6 +20,7 @@ type DoorResult struct {
 	Devices int     `json:"devices"`
 	DTLS    bool    `json:"dtls,omitempty"`
 	Past    int     `json:"past,omitempty"`
+	Memory  int     `json:"memory_limit_mib,omitempty"` // of the gateway, soft
 	ForS    float64 `json:"for_s"`
 	// Load is the computer's load average of the last minute when the run began:
 	// what others take of it.
@@ -37,6 +38,8 @@ type DoorResult struct {
 	Refused    *uint64  `json:"refused"`
 	Lost       *uint64  `json:"lost"`
 	Reconnects *uint64  `json:"reconnects"`
+	// Codes are the answers at http, by status.
+	Codes map[string]uint64 `json:"codes,omitempty"`
 
 	GatewayCPUMs *float64 `json:"gateway_cpu_ms_per_payment"`
 	LoadCPUMs    *float64 `json:"load_cpu_ms_per_payment"`
@@ -116,6 +119,7 @@ func (r *DoorResult) measured(p *doorPhase, before, after *doorAt, load bool) {
 	ms := func(d time.Duration) *float64 { return figure(d.Seconds() * 1e3) }
 	r.Pps, r.P50Ms, r.P95Ms, r.P99Ms, r.MaxMs = figure(n/took), ms(p.P50), ms(p.P95), ms(p.P99), ms(p.Max)
 	r.Refused, r.Lost, r.Reconnects = &p.Refused, &p.Lost, &p.Reconnects
+	r.Codes = p.Codes
 	if load {
 		r.OfferedPs, r.LateMs = figure(float64(p.Offered)/took), ms(p.Late)
 	}

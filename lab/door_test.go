@@ -3,19 +3,19 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"coinop.dev/core/money"
-	"errors"
 )
 
 // visit runs a small door, and sees that nothing is left of it.
 func visit(t *testing.T, o DoorOptions) DoorResult {
 	t.Helper()
-	o.Command, o.Dir, o.For = []string{os.Args[0]}, t.TempDir(), 2*time.Second
+	o.Command, o.Dir = []string{os.Args[0]}, t.TempDir()
 	o.Fill()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -35,7 +35,7 @@ func TestDevicesAtTheDoor(t *testing.T) {
 	for _, rail := range []string{railPayword, railOneway} {
 		t.Run(rail, func(t *testing.T) {
 			t.Parallel()
-			r := visit(t, DoorOptions{Door: doorMQTT, Rail: rail, Devices: 50})
+			r := visit(t, DoorOptions{Door: doorMQTT, Rail: rail, Devices: 50, For: 2 * time.Second})
 			switch {
 			case r.Conserved == nil || !*r.Conserved:
 				t.Error("the devices' stamps and the till do not agree")
@@ -61,7 +61,7 @@ func TestDevicesAtTheDoor(t *testing.T) {
 func TestSessionsAtTheDoor(t *testing.T) {
 	t.Run(doorHTTP, func(t *testing.T) {
 		t.Parallel()
-		r := visit(t, DoorOptions{Door: doorHTTP, Devices: 4, Past: 2000})
+		r := visit(t, DoorOptions{Door: doorHTTP, Devices: 4, Past: 2000, For: time.Second})
 		h := r.HTTP
 		switch {
 		case r.Pps == nil || *r.Refused > 0 || h == nil || h.BeyondMs == nil:
@@ -79,7 +79,7 @@ func TestSessionsAtTheDoor(t *testing.T) {
 	})
 	t.Run(doorCoAP, func(t *testing.T) {
 		t.Parallel()
-		r := visit(t, DoorOptions{Door: doorCoAP, Devices: 10})
+		r := visit(t, DoorOptions{Door: doorCoAP, Devices: 10, For: 2 * time.Second})
 		if r.Pps == nil || *r.Pps < 8 || *r.Refused > 0 || *r.Lost > 0 {
 			t.Errorf("%+v", r)
 		}

@@ -171,7 +171,7 @@ func (k *Kiosk) trouble(from, to step.Time) {
 	k.every("draws", from, to, 2*step.Second, k.drawing)
 	k.every("spends", from, to, step.Second/2, k.spending)
 	k.every("books", from, to, step.Second, k.books.tick(k))
-	k.every("attacker", from, to, step.Second, k.attack)
+	k.every("attacker", from, to, step.Second/2, k.attack)
 	k.every("power", from, to, 6*step.Second, func(r *rand.Rand) {
 		machines := []*Machine{k.seller, k.branch}
 		for _, t := range k.things {

@@ -207,21 +207,21 @@ func (k *Kiosk) attack(r *rand.Rand) {
 
 // twist changes an acknowledgement, or leaves it as it is: an old one.
 func (k *Kiosk) twist(m fleet.Ack, r *rand.Rand) fleet.Ack {
-	switch r.IntN(6) {
+	switch r.IntN(7) {
 	case 0:
 		m.OK, m.Unknown, m.Why = true, false, ""
 	case 1:
 		m.Seq += 1 + r.Uint64N(3)
 	case 2:
 		m.Counter += 1 + r.Uint64N(3)
-	case 3: // to an order that waits
+	case 3, 4: // to an order that waits
 		for _, s := range k.sales {
-			if o := k.till().Order(s.id); s.To == earn.Fleet && (o.State == "held" || o.State == "paid") {
+			if o := k.till().Order(s.id); s.To == earn.Fleet && o.Item != "" && (o.State == "held" || o.State == "paid") {
 				m.Order, m.Device, m.OK, m.Unknown, m.Why = s.id, s.Device, true, false, ""
 				break
 			}
 		}
-	case 4:
+	case 5:
 		m.Device = k.things[r.IntN(len(k.things))].name
 	}
 	return m

@@ -303,5 +303,5 @@ func (k *Kiosk) refund(m *Machine, from string, ask earn.Refund) {
 	case n == 1 && !p.shut:
 		err = &money.Error{Kind: money.Pending, Op: "refund", Err: errors.New("nobody knows")}
 	}
-	k.Tell(k.Now+step.Time(r.Int64N(2000)), m, from, earn.Refunded{Order: ask.Order, Err: err})
+	k.Tell(k.Now+step.Time(r.Int64N(2000)), m, from, earn.Refunded{Order: ask.Order, Nth: ask.Nth, Err: err})
 }

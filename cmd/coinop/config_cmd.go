@@ -49,6 +49,7 @@ its config again (systemctl reload coinop, or SIGHUP), and the rest at its next 
 		Args:    exactly("<key> <value>", 2),
 		RunE:    func(_ *cobra.Command, args []string) error { return u.configSet(path, args[0], args[1]) },
 	}
+	get.ValidArgsFunction, set.ValidArgsFunction = completeKey, completeKey
 	var asTOML bool
 	schema := &cobra.Command{
 		Use: "schema", Short: "Print every key there is, as JSON Schema or as an example", Args: noArgs,
@@ -81,6 +82,17 @@ its config again (systemctl reload coinop, or SIGHUP), and the rest at its next 
 	}
 	c.AddCommand(get, set, schema, check, save)
 	return c
+}
+
+// completeKey proposes keys to a shell.
+func completeKey(_ *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	for _, k := range coinop.Keys() {
+		names = append(names, strings.Replace(k.Name, "[]", "[0]", 1)+"\t"+k.Doc)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // exactly is cobra.ExactArgs with our exit code, and says what is missing.

@@ -15,7 +15,8 @@ import (
 func consoleCommand(u *ui) *cobra.Command {
 	c := &cobra.Command{
 		Use: "console", Short: "Print a link that logs a browser in at the console, once",
-		Long: "The link is good for some minutes, and once. What stands behind # in it is in no server's log.",
+		Long: "The link is good for some minutes, and once. What stands behind # in it is in no server's log. The token that also\n" +
+			"logs in is console.token, in the data folder.",
 	}
 	f := u.family(c)
 	f.asks(c, func(ctx context.Context, r *running, _ []string) error {

@@ -84,6 +84,7 @@ and a credential of its own. Its limits hold at the gateway, and are signed into
 	f.addDevices()
 	f.lookAtDevices()
 	f.changeDevices()
+	f.commission()
 	f.AddCommand(playCommand(u))
 	return f.Command
 }

@@ -76,7 +76,7 @@ func (u *ui) root() *cobra.Command {
 	root.PersistentFlags().BoolVarP(&u.verbose, "verbose", "v", false, "log what happens, to stderr")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	for _, c := range []*cobra.Command{
-		demoCommand(u), serveCommand(u), payCommand(u), getCommand(u), chargeCommand(u), checkCommand(u), channelCommand(u), restoreCommand(u),
+		demoCommand(u), serveCommand(u), payCommand(u), getCommand(u), readCommand(u), chargeCommand(u), checkCommand(u), channelCommand(u), restoreCommand(u),
 		configCommand(u), doctorCommand(u), receiptCommand(u), keyCommand(u), walletCommand(u), accountCommand(u), railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), lightClientCommand(u), versionCommand(u), manCommand(u),
 	} {
 		if c != nil { // a part that this build leaves out

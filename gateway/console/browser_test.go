@@ -227,66 +227,91 @@ func TestInBrowser(t *testing.T) {
 	b.wait(`location.pathname === "/console/login"`)
 }
 
-// picture is everything that somebody should look at.
-type picture struct{ name, path string }
-
-// TestPictures draws every page, in light and dark, on a desk and a phone, into the
-// folder that COINOP_SCREENSHOTS names; without it, two of them. No page may be
-// wider than its screen. With COINOP_AXE, the file axe.min.js of npm's axe-core,
-// the rules of WCAG 2 are checked on each.
+// TestPictures draws every page into the folder that COINOP_SCREENSHOTS names: in
+// light and dark, on a desk and a phone, and the statement on paper; without it only
+// some of that, for the test's own sake. No page may be wider than its screen. With
+// COINOP_AXE, the file axe.min.js of npm's axe-core, its rules are checked on each.
 func TestPictures(t *testing.T) {
-	dir := os.Getenv("COINOP_SCREENSHOTS")
 	w := open(t)
 	settled, credit, waiting := w.stage()
 	b := browse(t, w.url)
-	pages := []picture{
-		{"overview", "/console/"}, {"overview-today", "/console/?span=today"}, {"orders", "/console/orders"}, {"order", "/console/orders/" + settled.String()},
-		{"order-credit", "/console/orders/" + credit.String()}, {"services", "/console/services"}, {"service", "/console/services/coffee"},
-		{"devices", "/console/devices"}, {"device", "/console/devices/charger-1"}, {"channels", "/console/channels"}, {"sessions", "/console/sessions"},
-		{"webhooks", "/console/webhooks"}, {"statement", "/console/statement"}, {"missing", "/console/none"},
-		{"pay", "/pay/wash"}, {"pay-state", "/pay/wash/" + waiting.String()},
+	pages := []struct{ name, path string }{
+		{"overview", ""}, {"overview-today", "?span=today"}, {"orders", "orders"}, {"order", "orders/" + settled.String()},
+		{"order-credit", "orders/" + credit.String()}, {"services", "services"}, {"service", "services/coffee"},
+		{"devices", "devices"}, {"device", "devices/charger-1"}, {"channels", "channels"}, {"sessions", "sessions"},
+		{"webhooks", "webhooks"}, {"statement", "statement"}, {"missing", "none"},
+		{"pay", "../pay/wash"}, {"pay-state", "../pay/wash/" + waiting.String()},
 	}
-	sizes := []struct {
-		name          string
-		width, height int64
-	}{{"desktop", 1280, 900}, {"phone", 390, 844}, {"small", 360, 640}}
-	schemes := []string{"light", "dark"}
+	screens := []screen{
+		{"phone-dark", 390, 844, "dark", "screen"}, {"desktop-light", 1280, 900, "light", "screen"},
+		{"phone-light", 390, 844, "light", "screen"}, {"desktop-dark", 1280, 900, "dark", "screen"}, {"small-light", 360, 640, "light", "screen"},
+	}
+	dir := os.Getenv("COINOP_SCREENSHOTS")
 	if dir == "" {
-		dir, pages, schemes = t.TempDir(), pages[:2], schemes[:1]
+		dir, screens = t.TempDir(), screens[:1]
 	}
 	must(t, os.MkdirAll(dir, 0o755))
 	axe, _ := os.ReadFile(os.Getenv("COINOP_AXE"))
-	draw := func(p picture) {
-		for _, scheme := range schemes {
-			for _, size := range sizes {
-				name := fmt.Sprintf("%s-%s-%s", p.name, size.name, scheme)
-				b.do(chromedp.EmulateViewport(size.width, size.height), chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-					_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-						Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
-					return err
-				}), chromedp.Navigate(w.url+p.path), chromedp.Sleep(120*time.Millisecond))
-				wide, err := chromedp.Run(b.ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`))
-				if err != nil || wide > size.width {
-					t.Errorf("%s: %d px wide on a screen of %d: %v", name, wide, size.width, err)
-				}
-				if len(axe) > 0 && size.name != "small" {
-					b.check(name, string(axe))
-				}
-				if size.name == "small" {
-					continue
-				}
-				png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-				must(t, err)
-				must(t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
-			}
-		}
+	for _, s := range screens {
+		b.draw(dir, "login", "/console/login", s, string(axe))
 	}
-	draw(picture{"login", "/console/login"})
 	b.goTo(w.console.LoginOnce("all"))
 	b.wait(`location.pathname === "/console/"`)
 	for _, p := range pages {
-		draw(p)
+		for _, s := range screens {
+			b.draw(dir, p.name, "/console/"+p.path, s, string(axe))
+		}
 	}
+	b.goTo("/console/devices")
+	b.fill("#name", "pump-7")
+	b.push("section form.grid button")
+	b.says("Claim code for pump-7")
+	for _, s := range screens {
+		b.look(s)
+		b.shoot(dir, "added", s, string(axe))
+	}
+	b.draw(dir, "statement", "/console/statement", screen{"paper", 800, 1100, "light", "print"}, "")
+}
+
+// screen is where a page is looked at.
+type screen struct {
+	name          string
+	width, height int64
+	scheme, media string
+}
+
+// draw writes the picture of a page.
+func (b *tab) draw(dir, name, path string, s screen, axe string) {
+	b.t.Helper()
+	b.look(s)
+	b.goTo(path)
+	b.shoot(dir, name, s, axe)
+}
+
+// look changes what the page is looked at with.
+func (b *tab) look(s screen) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(s.width, s.height), chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Media: s.media, Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: s.scheme}}})
+		return err
+	}))
+}
+
+// shoot writes the picture of the page as it is.
+func (b *tab) shoot(dir, name string, s screen, axe string) {
+	b.t.Helper()
+	name += "-" + s.name
+	wide, err := chromedp.Run(b.ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`))
+	if err != nil || wide > s.width {
+		b.t.Errorf("%s: %d px wide on a screen of %d: %v", name, wide, s.width, err)
+	}
+	if axe != "" {
+		b.check(name, axe)
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	must(b.t, err)
+	must(b.t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
 }
 
 // check fails the test with what axe finds wrong.

@@ -125,6 +125,12 @@ func TestLogin(t *testing.T) {
 	if res, _ := b.get("/console/"); res.StatusCode != http.StatusSeeOther {
 		t.Errorf("a token that was revoked still looks: %s", res.Status)
 	}
+	again := httptest.NewRequest("GET", "http://gate/console/orders", nil) // by a page that draws itself again
+	again.Header.Set("HX-Request", "true")
+	b.jar["coinop-console"] = old
+	if res, _ := b.do(again); res.StatusCode != http.StatusUnauthorized || res.Header.Get("HX-Redirect") != "/console/login" {
+		t.Errorf("a page of a token that was revoked draws itself again: %s", res.Status)
+	}
 	w.mu.Lock()
 	w.revoked["all"] = false
 	w.mu.Unlock()

@@ -283,6 +283,14 @@ func (d *Daemon) openHTTP(c coinop.Config, cert *tls.Config) error {
 
 // listen takes an address, or unix:/path.
 func listen(addr string) (net.Listener, error) {
+	l, err := socket(addr)
+	if err != nil {
+		return nil, err
+	}
+	return &crowd{Listener: l, most: MaxConnections}, nil
+}
+
+func socket(addr string) (net.Listener, error) {
 	path, unix := strings.CutPrefix(addr, "unix:")
 	if !unix {
 		return net.Listen("tcp", addr)

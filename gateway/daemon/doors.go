@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,7 +19,9 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
+	"coinop.dev/gateway/api"
 	gatewaycoap "coinop.dev/gateway/coap"
+	"coinop.dev/gateway/console"
 	gatewayfleet "coinop.dev/gateway/fleet"
 	"coinop.dev/gateway/mqtt"
 	gatewayserial "coinop.dev/gateway/serial"
@@ -76,8 +80,33 @@ func (d *Daemon) release() {
 	}
 }
 
-// mount adds pages to the HTTP door.
-func (d *Daemon) mount(*http.ServeMux) error { return nil }
+// mount adds the pages for people to the HTTP door.
+func (d *Daemon) mount(mux *http.ServeMux) error {
+	c := console.New(console.Options{
+		Machine: d.Machine, Books: d.Books, Fleet: d.Fleet, Log: d.Log, Lab: filepath.Join(d.config.Data, "lab.html"),
+		Principal: func(r *http.Request, token string) (console.Principal, error) {
+			asked := r.Clone(r.Context())
+			asked.Header = http.Header{"Authorization": {"Bearer " + token}}
+			p, err := d.API.Who(asked)
+			return console.Principal{Name: p.Name, May: p.May}, err
+		},
+		Faults: func() (all []string) {
+			if away := d.away.Load(); away != nil {
+				all = append(all, "The books are away; what happens is kept until they are back: "+(*away).Error())
+			}
+			return all
+		},
+	})
+	mux.Handle("/console/", c)
+	mux.Handle("/pay/", c)
+	mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusSeeOther))
+	d.API.Handle("POST /v1/console/login", api.Admin, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(map[string]string{"path": c.LoginOnce(d.Token)})
+	})
+	d.closing = append(d.closing, func(context.Context) error { c.Close(); return nil })
+	return nil
+}
 
 // openOthers opens the doors that are not HTTP.
 func (d *Daemon) openOthers(life context.Context, cert *tls.Config) error {

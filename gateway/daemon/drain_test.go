@@ -30,9 +30,13 @@ var built = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
-// real makes it coinop serve.
+// real makes it coinop serve. Without -long, which has the time to link that, it is
+// the test binary's likeness of it.
 func (p *process) real() *process {
 	p.t.Helper()
+	if !*long {
+		return p
+	}
 	path, err := built()
 	if err != nil {
 		p.t.Fatal(err)
@@ -101,12 +105,12 @@ func (m *manager) heard() []string {
 // and its service manager is told at each step.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	systemd := newManager(t)
+	manager := newManager(t)
 	tables, came := slow(t, 700*time.Millisecond)
 	p := newProcess(t, "shop", purse, tables).real()
-	p.env = []string{"NOTIFY_SOCKET=" + systemd.LocalAddr().String()}
+	p.env = []string{"NOTIFY_SOCKET=" + manager.LocalAddr().String()}
 	p.start()
-	within(t, 5*time.Second, "systemd hears that it is ready", func() bool { return len(systemd.heard()) == 1 })
+	within(t, 5*time.Second, "systemd hears that it is ready", func() bool { return len(manager.heard()) == 1 })
 
 	type answer struct {
 		code int
@@ -142,9 +146,9 @@ func TestDrain(t *testing.T) {
 	if err := p.wait(10 * time.Second); err != nil || time.Since(start) > 3*time.Second {
 		t.Errorf("it ended with %v after %v", err, time.Since(start))
 	}
-	if said := systemd.heard(); !slices.Equal(said, []string{"READY=1", "STOPPING=1"}) {
+	if said := manager.heard(); !slices.Equal(said, []string{"READY=1", "STOPPING=1"}) {
 		t.Errorf("systemd has heard %q", said)
-	} else if late := systemd.at[1].Sub(start); late > 300*time.Millisecond {
+	} else if late := manager.at[1].Sub(start); late > 300*time.Millisecond {
 		// cmd/coinop/gateway.go says it when all is over.
 		t.Logf("KNOWN: STOPPING=1 came %v after the signal", late.Round(time.Millisecond))
 	}
@@ -164,9 +168,9 @@ func TestDrain(t *testing.T) {
 // it is said.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	systemd := newManager(t)
+	manager := newManager(t)
 	p := newProcess(t, "shop", purse, strings.ReplaceAll(shelf, "machine", "sensor")).real()
-	p.env = []string{"NOTIFY_SOCKET=" + systemd.LocalAddr().String()}
+	p.env = []string{"NOTIFY_SOCKET=" + manager.LocalAddr().String()}
 	p.start()
 	raw, err := os.ReadFile(p.path())
 	if err != nil {
@@ -175,10 +179,10 @@ func TestReload(t *testing.T) {
 	hang := func(text string) {
 		t.Helper()
 		p.config(text)
-		n := len(systemd.heard())
+		n := len(manager.heard())
 		p.cmd.Process.Signal(syscall.SIGHUP)
 		within(t, 5*time.Second, "it has read its config again", func() bool {
-			said := systemd.heard()
+			said := manager.heard()
 			return len(said) == n+2 && said[n] == "RELOADING=1" && said[n+1] == "READY=1"
 		})
 	}
@@ -190,7 +194,7 @@ func TestReload(t *testing.T) {
 		}
 		return o.Due.String()
 	}
-	within(t, 5*time.Second, "systemd hears that it is ready", func() bool { return len(systemd.heard()) == 1 })
+	within(t, 5*time.Second, "systemd hears that it is ready", func() bool { return len(manager.heard()) == 1 })
 	old, _ := p.quote("tea")
 	if got := price(); got != "5 sat" {
 		t.Error(got)

@@ -181,29 +181,34 @@ func (s *sales) compareBooks(till earn.Summary) {
 		// In the books what was given back is not earned.
 		return uint64(orders) == till.Orders && earned == till.Earned-till.Back && back == till.Back
 	})
+	within(t, 5*time.Second, "each order is in the books as it ended", func() bool {
+		booked := s.booked()
+		for id, o := range s.orders {
+			if booked[id] != map[bool]string{true: "refunded", false: "settled"}[o.Service == "jam"] {
+				return false
+			}
+		}
+		return len(booked) == len(s.orders)
+	})
+}
+
+// booked reads the states of all orders in the books.
+func (s *sales) booked() map[money.OrderID]string {
 	booked := map[money.OrderID]string{}
 	for cursor := ""; ; {
 		var page struct {
 			Orders []books.Order
 			Next   string
 		}
-		p.must("GET", "/v1/orders?limit=100&cursor="+cursor, nil, &page)
+		s.p.must("GET", "/v1/orders?limit=100&cursor="+cursor, nil, &page)
 		for _, o := range page.Orders {
 			if booked[o.ID] != "" {
-				t.Errorf("order %v is in the books twice", o.ID)
+				s.p.t.Errorf("order %v is in the books twice", o.ID)
 			}
 			booked[o.ID] = o.State
 		}
 		if cursor = page.Next; cursor == "" {
-			break
-		}
-	}
-	if len(booked) != len(s.orders) {
-		t.Errorf("%d orders in the books, of %d", len(booked), len(s.orders))
-	}
-	for id, o := range s.orders {
-		if want := map[bool]string{true: "refunded", false: "settled"}[o.Service == "jam"]; booked[id] != want {
-			t.Errorf("order %v is %q in the books", id, booked[id])
+			return booked
 		}
 	}
 }

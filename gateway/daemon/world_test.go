@@ -31,6 +31,7 @@ import (
 	"coinop.dev/core/step"
 	"coinop.dev/gateway"
 	"coinop.dev/gateway/daemon"
+	"coinop.dev/world/systemd"
 )
 
 var long = flag.Bool("long", false, "kill, cut and flood more often")
@@ -58,7 +59,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serve is coinop serve with a clock that can be set, and a device in it.
+// serve is what coinop serve does, with a clock that can be set, and a device in it.
 func serve(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -91,18 +92,34 @@ func serve(path string) error {
 		_, err = fmt.Fprintln(f, d.Order)
 		return []byte("one " + d.Item), err
 	}
-	d, err := daemon.Open(ctx, daemon.Options{Config: c, Log: log, Machine: []coinop.Option{coinop.Clock(now), coinop.Deliver("machine", deliver)}})
+	d, err := daemon.Open(ctx, daemon.Options{Config: c, Log: log, Machine: []coinop.Option{coinop.Clock(now), coinop.Deliver("machine", deliver), coinop.Deliver("sensor", deliver)}})
 	if err != nil {
 		return err
 	}
 	ready := map[string]string{"node": d.Machine.Key.Public().String()}
 	maps.Copy(ready, d.At())
 	json.NewEncoder(os.Stdout).Encode(ready)
-	select {
-	case <-ctx.Done():
-		return d.Close()
-	case <-d.Stopped():
-		return errors.Join(d.Machine.Engine.Err(), d.Close())
+	systemd.Notify(systemd.Ready)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	for {
+		select {
+		case <-ctx.Done():
+			systemd.Notify(systemd.Stopping)
+			return d.Close()
+		case <-d.Stopped():
+			return errors.Join(d.Machine.Engine.Err(), d.Close())
+		case <-again:
+			systemd.Notify("RELOADING=1")
+			c, err := coinop.ReadConfig(path)
+			if err == nil {
+				err = d.Reload(ctx, c)
+			}
+			if err != nil {
+				log.Error("the old one stays", "err", err)
+			}
+			systemd.Notify(systemd.Ready)
+		}
 	}
 }
 
@@ -177,6 +194,9 @@ func (p *process) config(text string) {
 	}
 }
 
+// startTime is how long a gateway may take to be ready.
+const startTime = 15 * time.Second
+
 // start starts it and waits until it is ready.
 func (p *process) start() *process {
 	p.t.Helper()
@@ -209,14 +229,16 @@ func (p *process) try() error {
 	p.mu.Lock()
 	p.starting = cmd
 	p.mu.Unlock()
+	late := time.AfterFunc(startTime, func() { cmd.Process.Signal(syscall.SIGQUIT) }) // and it says where it hangs
 	line, err := bufio.NewReader(out).ReadBytes('\n')
+	late.Stop()
 	ready := map[string]any{}
 	if err == nil {
 		err = json.Unmarshal(line, &ready)
 	}
 	if err != nil {
 		cmd.Process.Kill()
-		return fmt.Errorf("it does not start: %w, %w\n%s", err, cmd.Wait(), tail(p.log.String(), 2000))
+		return fmt.Errorf("it does not start: %w, %w\n%s", err, cmd.Wait(), tail(p.log.String(), 20000))
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

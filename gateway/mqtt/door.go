@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"coinop.dev/core/channel/oneway"
+	"coinop.dev/core/channel/payword"
 	"coinop.dev/core/fleet"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/message"
@@ -78,6 +80,8 @@ type Door struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
+	large chan struct{} // has room for what is done aside
+
 	mu       sync.Mutex
 	sessions map[string]*session // by Who.owner
 }
@@ -88,7 +92,7 @@ func New(s Setup) *Door {
 	if s.Now == nil {
 		s.Now = func() step.Time { return step.Time(time.Now().UnixMilli()) }
 	}
-	d := &Door{Setup: s, sessions: map[string]*session{}}
+	d := &Door{Setup: s, sessions: map[string]*session{}, large: make(chan struct{}, maxLarge)}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.till.open(d)
 	return d
@@ -397,11 +401,31 @@ func (s *session) machine(payload []byte) Verdict {
 	if err != nil {
 		return refuse(PayloadInvalid, err)
 	}
-	if m != nil {
+	switch m.(type) {
+	case nil:
+	case payword.Coins, oneway.Ticket:
 		s.receive(m)
+	default:
+		s.d.aside(func() { s.receive(m) })
 	}
 	return Verdict{}
 }
+
+// aside does what needs a large stack, such as opening a channel, whose terms have
+// signatures to check: on a goroutine that ends, or each of ten thousand
+// connections would keep such a stack.
+func (d *Door) aside(f func()) {
+	d.large <- struct{}{}
+	done := make(chan struct{})
+	go func() {
+		defer func() { <-d.large; close(done) }()
+		f()
+	}()
+	<-done
+}
+
+// maxLarge bounds what is done aside at once. It may wait for a commit.
+const maxLarge = 128
 
 func isJSON(b []byte) bool {
 	b = bytes.TrimLeft(b, " \t\r\n")

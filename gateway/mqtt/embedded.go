@@ -222,7 +222,9 @@ func (b *Embedded) meet(c *conn) {
 func (b *Embedded) met(c *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.unknown.Remove(c.stranger) // nothing, if it is not there
+	if c.stranger != nil {
+		b.unknown.Remove(c.stranger) // nothing, if it has gone already
+	}
 }
 
 func (b *Embedded) serve(c *conn) {

@@ -420,5 +420,8 @@ func TestSilentStrangers(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	w.until(t, "no more are taken than may be", func() bool { n, _ := b.Counts(); return n == mqtt.MaxUnknown })
+	w.until(t, "no more are kept than may be", func() bool { n, _ := b.Counts(); return n == mqtt.MaxUnknown })
+	if _, err := dial(t, b.Addr().String(), "kettle", "kettle", true); err != nil {
+		t.Error(err)
+	}
 }

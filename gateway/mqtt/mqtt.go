@@ -49,8 +49,8 @@ const (
 	// otherwise, MaxBuyers how many of them may be nobody's device.
 	MaxConnections = 16_384
 	MaxBuyers      = 1024
-	// MaxUnknown is how many connections may be there that have not logged in, so
-	// that those who never do leave room for devices.
+	// MaxUnknown is how many connections may be there that have not logged in. One
+	// more ends the oldest, so that those who never do leave room for devices.
 	MaxUnknown = 1024
 	// Rate is how many packets a second a client may send, Burst how many at
 	// once. A device that pays once a second uses one or two.

@@ -33,7 +33,8 @@ type Follower struct {
 	mu      sync.Mutex
 	outputs map[wire.OutPoint]*watched
 	scripts map[string]*watched
-	asked   chan struct{} // holds one token while something waits for its first report
+	news    []*watched    // wait for their first report
+	asked   chan struct{} // holds one token while something does
 
 	proofs proofs // Run's
 }
@@ -65,8 +66,9 @@ func (f *Follower) Watch(o watch.Output) error {
 			return fmt.Errorf("watch %v: %w", o.Point, err)
 		}
 	}
-	f.outputs[o.Point] = &watched{point: &o.Point, ask: watch.Script{Script: o.Script, Since: o.Since}}
-	f.ring()
+	w := &watched{point: &o.Point, ask: watch.Script{Script: o.Script, Since: o.Since}}
+	f.outputs[o.Point] = w
+	f.ring(w)
 	return nil
 }
 
@@ -79,8 +81,9 @@ func (f *Follower) WatchScript(s watch.Script) error {
 			return fmt.Errorf("watch script %x: %w", s.Script, err)
 		}
 	}
-	f.scripts[string(s.Script)] = &watched{ask: s}
-	f.ring()
+	w := &watched{ask: s}
+	f.scripts[string(s.Script)] = w
+	f.ring(w)
 	return nil
 }
 
@@ -91,37 +94,52 @@ func (f *Follower) room() error {
 	return nil
 }
 
-func (f *Follower) ring() {
+func (f *Follower) ring(w *watched) {
+	f.news = append(f.news, w)
 	select {
 	case f.asked <- struct{}{}:
 	default: // Run has not come round to the last token, so it will see this one too
 	}
 }
 
-// Run reports until ctx ends.
+// Run reports until ctx ends. What is new is asked about by itself: with thousands
+// of channels that open together, all of them again for each would take minutes.
 func (f *Follower) Run(ctx context.Context) {
 	for {
-		changed := f.source.Changed()
-		var retry <-chan time.Time
-		if err := f.round(ctx); err != nil {
-			if ctx.Err() == nil {
-				f.fail(err)
+		changed := f.source.Changed() // that one, until all were asked about again
+		retry := f.round(ctx, f.snapshot)
+		for again := false; !again; {
+			select {
+			case <-changed:
+				again = true
+			case <-retry:
+				again = true
+			case <-f.asked:
+				if failed := f.round(ctx, f.fresh); retry == nil {
+					retry = failed
+				}
+			case <-ctx.Done():
+				return
 			}
-			retry = time.After(RetryPause)
-		}
-		select {
-		case <-changed:
-		case <-f.asked:
-		case <-retry:
-		case <-ctx.Done():
-			return
 		}
 	}
 }
 
-// round asks about everything that is watched and returns the first failure.
-func (f *Follower) round(ctx context.Context) (failed error) {
-	all, news := f.snapshot()
+// round asks about what list names. If that fails it returns when to try again.
+func (f *Follower) round(ctx context.Context, list func() (all []*watched, news []watch.Script)) (retry <-chan time.Time) {
+	err := f.ask(ctx, list)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() == nil {
+		f.fail(err)
+	}
+	return time.After(RetryPause)
+}
+
+// ask asks about what list names and returns the first failure.
+func (f *Follower) ask(ctx context.Context, list func() (all []*watched, news []watch.Script)) (failed error) {
+	all, news := list()
 	if slices.ContainsFunc(all, func(w *watched) bool { return w.ask.Prove }) {
 		f.proofs.follow(ctx, f.source)
 	}
@@ -129,21 +147,21 @@ func (f *Follower) round(ctx context.Context) (failed error) {
 		s.Scan(news)
 	}
 	for _, w := range all {
-		answer, err := f.ask(ctx, w)
+		answer, err := f.lookUp(ctx, w)
 		if err != nil {
 			if failed == nil {
 				failed = err
 			}
 			continue
 		}
-		if f.news(w, answer) {
+		if f.changed(w, answer) {
 			f.report(answer)
 		}
 	}
 	return failed
 }
 
-func (f *Follower) ask(ctx context.Context, w *watched) (any, error) {
+func (f *Follower) lookUp(ctx context.Context, w *watched) (any, error) {
 	if w.point != nil {
 		s, err := f.source.Status(ctx, watch.Output{Point: *w.point, Script: w.ask.Script, Since: w.ask.Since})
 		if err != nil {
@@ -162,6 +180,7 @@ func (f *Follower) ask(ctx context.Context, w *watched) (any, error) {
 func (f *Follower) snapshot() (all []*watched, news []watch.Script) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.news = nil
 	all = make([]*watched, 0, len(f.outputs)+len(f.scripts))
 	for _, w := range f.outputs {
 		all = append(all, w)
@@ -177,9 +196,20 @@ func (f *Follower) snapshot() (all []*watched, news []watch.Script) {
 	return all, news
 }
 
-// news tells whether an answer differs from the last report, and notes it as
+// fresh lists what was not asked about yet.
+func (f *Follower) fresh() (all []*watched, news []watch.Script) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all, f.news = f.news, nil
+	for _, w := range all {
+		news = append(news, w.ask)
+	}
+	return all, news
+}
+
+// changed tells whether an answer differs from the last report, and notes it as
 // told.
-func (f *Follower) news(w *watched, answer any) bool {
+func (f *Follower) changed(w *watched, answer any) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if w.told != nil && same(w.told, answer) {

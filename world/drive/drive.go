@@ -312,6 +312,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 			continue
 		case call := <-h.calls:
 			call()
+			h.others()
 			continue
 		case e := <-h.inbox:
 			batch = h.drain(append(batch[:0], e))
@@ -324,6 +325,19 @@ func (h *Host) Run(ctx context.Context) (err error) {
 		h.events += uint64(len(batch))
 		h.mu.Unlock()
 		clear(batch)
+	}
+}
+
+// others makes the calls that wait beside one: a thousand channels that open
+// together would else wait for a thousand commits.
+func (h *Host) others() {
+	for range MaxInbox {
+		select {
+		case call := <-h.calls:
+			call()
+		default:
+			return
+		}
 	}
 }
 

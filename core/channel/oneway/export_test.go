@@ -14,7 +14,7 @@ const (
 )
 
 // Refunded is the payer's refund.
-func (t *Terms) Refunded(payer keys.Secret) *wire.MsgTx { return t.refund(payer) }
+func (t *Terms) Refunded(payer keys.Secret) *wire.MsgTx { return t.Refund(payer) }
 
 // ClosedAt is the closing transaction at total, signed by both.
 func (t *Terms) ClosedAt(total money.Amount, fee int64, payer, payee keys.Secret) (*wire.MsgTx, error) {

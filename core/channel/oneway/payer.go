@@ -355,7 +355,7 @@ func (p *Payer) chain(s watch.Status, fx *step.Effects) {
 			p.state = closing
 			fx.Put = append(fx.Put, p.head())
 		}
-		fx.Send = append(fx.Send, step.Packet{To: watch.Chain, Msg: watch.Publish{Tx: p.refund(p.key)}})
+		fx.Send = append(fx.Send, step.Packet{To: watch.Chain, Msg: watch.Publish{Tx: p.Refund(p.key)}})
 	}
 }
 

@@ -256,8 +256,9 @@ func (t *Terms) closed(total money.Amount, fee int64, payer, payee keys.Signatur
 	return c, nil
 }
 
-// refund returns everything to the payer once Expiry is reached.
-func (t *Terms) refund(key keys.Secret) *wire.MsgTx {
+// Refund returns everything to the payer, who has the key of PayerKey, once Expiry
+// is reached. Chains do not take it before.
+func (t *Terms) Refund(key keys.Secret) *wire.MsgTx {
 	r := wire.NewMsgTx(2)
 	r.LockTime = uint32(t.Expiry)
 	in := wire.NewTxIn(&t.Point, nil, nil)
