@@ -134,18 +134,22 @@ func (o *outfit) run(ctx context.Context, u *ui) error {
 	}
 	saved := false
 	order.Save = func(c coinop.Commissioned) error {
-		saved = true
-		return o.write(order.Key, c)
+		err := o.write(order.Key, c)
+		saved = err == nil
+		return err
 	}
 	c, err := s.Commission(ctx, order)
 	if err != nil && (!saved || errors.Is(err, chain.ErrRefused)) { // no money has moved
 		for _, path := range o.wrote {
 			os.Remove(path)
 		}
+		if errors.Is(err, tx.ErrFunds) {
+			err = fmt.Errorf("%w; pay some to %s", err, walletAddress(s.Wallet().Public()))
+		}
 		return err
 	}
 	if err != nil {
-		err = exit{fmt.Errorf("%w; the files are good, and when the funding is confirmed the device opens the channel itself", err), exitUnknown}
+		err = fmt.Errorf("%w; the files are good, and when the funding is confirmed the device opens the channel itself", err)
 	}
 	return errors.Join(u.show(o.report(c, err == nil), func(w io.Writer) {
 		fmt.Fprintf(w, "%s pays with up to %v, until block %d; the funding is %v\n", o.name, c.Blob.Tickets.Capacity, c.Expiry, c.Funding.TxHash())

@@ -19,6 +19,7 @@ import (
 	"github.com/btcsuite/btcd/wire/v2"
 
 	"coinop.dev"
+	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/channel/oneway"
 	"coinop.dev/core/channel/payword"
 	fleetcore "coinop.dev/core/fleet"
@@ -49,8 +50,15 @@ func newLandlord(t *testing.T) *landlord {
 	}
 	t.Cleanup(func() { l.gateway.Close() })
 	l.to = l.gateway.Machine.PayTo()[0]
-	l.config = l.machine("landlord", "rails = [\"bitcoin:\"]\n")
-	l.give(l.address(l.config), 200_000)
+	l.config = l.machine("landlord", "")
+	key, err := loadKey(filepath.Join(l.dir, "landlord"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.node.Faucet(tx.P2WPKH(tx.WalletKey(key).Public()), 200_000); err != nil {
+		t.Fatal(err)
+	}
+	l.mine(1)
 	return l
 }
 

@@ -24,6 +24,7 @@ func (d *doorFlags) add(c *cobra.Command) {
 	f.IntSliceVar(&d.sweep, "sweep", nil, "with --door: numbers of devices, one run for each")
 	f.DurationVar(&d.For, "for", 30*time.Second, "with --door: how long")
 	f.BoolVar(&d.DTLS, "dtls", false, "with --door coap: over DTLS")
+	f.IntVar(&d.Verify, "verify", 1, "with --door mqtt: devices check the signature of one stamp in so many, to leave the processor to the gateway")
 	f.IntVar(&d.Memory, "memory", 0, "with --door: MiB above which the gateway collects garbage eagerly, as GOMEMLIMIT would have it")
 	f.IntVar(&d.Past, "past", 0, "with --door: orders that are in the gateway's books before it starts; its start and pages are timed")
 }
