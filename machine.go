@@ -146,7 +146,7 @@ func OpenIdle(ctx context.Context, c Config, opts ...Option) (m *Machine, err er
 	}
 	o.Chain = m.Chain
 	m.Engine = engine.New(ctx, o)
-	if m.Purse, err = purse.Open(ctx, m.Engine, c.SpendLimits()); err != nil {
+	if m.Purse, err = purse.Open(ctx, m.Engine, purse.Options{Limits: c.SpendLimits(), Journal: m.options.gateway}); err != nil {
 		return m, err
 	}
 	if c.Listen != "" {

@@ -124,7 +124,7 @@ func (s *Shop) Refund(ctx context.Context, id money.OrderID, to string) (earn.Or
 	if err != nil {
 		return o, err
 	}
-	if o.Tab || o.How == "credit" {
+	if o.Tab || o.Credit > 0 {
 		if to == "" {
 			return o, refused("refund", fmt.Errorf("order %v is credit already: name a payment URI to pay it out to", id))
 		}
@@ -181,7 +181,7 @@ func (s *Shop) Session(ctx context.Context, p Proof) (Session, error) {
 	switch {
 	case err != nil:
 		return session, err
-	case !t.tab && o.How != "credit":
+	case !t.tab && o.Credit == 0:
 		return session, refused("session", fmt.Errorf("order %v pays for one delivery and not for a session", id))
 	case t.tab && o.State != "settled":
 		return session, refused("session", fmt.Errorf("order %v: %s %s", id, o.State, o.Why))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"time"
 
 	"coinop.dev/core/earn"
@@ -39,7 +40,7 @@ func (s *Shop) toRefunds(p step.Packet) {
 		if err != nil {
 			s.m.Log.Warn("refund", "order", r.Order, "err", err)
 		}
-		s.m.Host.Tell(s.m.Context(), p.From, earn.Refunded{Order: r.Order, Err: err})
+		s.m.Host.Tell(s.m.Context(), p.From, earn.Refunded{Order: r.Order, Nth: r.Nth, Err: err})
 	}()
 }
 
@@ -47,12 +48,17 @@ func (s *Shop) payBack(ctx context.Context, r earn.Refund) error {
 	if s.o.Purse == nil {
 		return refused("refund", errors.New("this machine has no purse to pay from"))
 	}
-	_, err := s.o.Purse.Pay(ctx, money.Order{ID: RefundID(r.Order), To: r.To, Amount: r.Amount, For: "refund"})
+	_, err := s.o.Purse.Pay(ctx, money.Order{ID: RefundID(r.Order, r.Nth), To: r.To, Amount: r.Amount, For: "refund"})
 	return err
 }
 
-// RefundID names the payment that pays an order back.
-func RefundID(id money.OrderID) money.OrderID { return Derived("coinop/refund", id) }
+// RefundID names the payment that pays an order back; of a session, the nth one.
+func RefundID(id money.OrderID, nth uint64) money.OrderID {
+	if nth > 0 {
+		return Derived(fmt.Sprintf("coinop/refund/%d/", nth), id)
+	}
+	return Derived("coinop/refund", id)
+}
 
 // Derived is an order's ID that follows from another one: the same each time.
 func Derived(purpose string, id money.OrderID) (out money.OrderID) {

@@ -17,7 +17,6 @@ import (
 	"coinop.dev/core/macaroon"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
-	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
 	"coinop.dev/core/tab"
 	"coinop.dev/engine"
@@ -58,7 +57,7 @@ func open(t *testing.T, file string, key keys.Secret) *market {
 	m := engine.New(ctx, engine.Options{Key: key, DB: store})
 	k := &market{t: t, stop: sync.OnceFunc(func() { m.Close(); store.Close() })}
 	t.Cleanup(k.stop)
-	k.purse, err = purse.Open(ctx, m, spend.Limits{})
+	k.purse, err = purse.Open(ctx, m, purse.Options{})
 	must(t, err)
 	must(t, gateway.AddCores(ctx, m))
 	device := func(ctx context.Context, d earn.Deliver) ([]byte, error) {

@@ -54,6 +54,7 @@ type DoorOptions struct {
 	Store   string // scheme
 	Devices int    // or connections, at http
 	For     time.Duration
+	Verify  int    // mqtt by payword: devices check the signature of one stamp in so many; 1 is all
 	DTLS    bool   // coap only
 	Past    int    // orders that the gateway has in its books when it starts
 	Memory  int    // MiB above which the gateway collects garbage eagerly (GOMEMLIMIT); 0: no limit
@@ -65,6 +66,7 @@ type DoorOptions struct {
 
 // Fill sets what is not said.
 func (o *DoorOptions) Fill() {
+	o.Verify = cmp.Or(o.Verify, 1)
 	o.Store, o.For = cmp.Or(o.Store, "pebble"), cmp.Or(o.For, 30*time.Second)
 	switch o.Door {
 	case doorMQTT:
@@ -94,6 +96,8 @@ func (o *DoorOptions) Check() error {
 		return invalid("for is %v; it must be %v to %v", o.For, time.Second, MaxDoorFor)
 	case o.Past < 0 || o.Past > MaxPast:
 		return invalid("past is %d; it must be 0 to %d", o.Past, MaxPast)
+	case o.Verify < 1 || o.Verify > 1 && (o.Door != doorMQTT || o.Rail != railPayword):
+		return invalid("verify is %d; it must be 1, or more for rail %s", o.Verify, railPayword)
 	case o.Memory < 0 || o.Memory > maxMemory:
 		return invalid("memory is %d MiB; it must be 0 to %d", o.Memory, maxMemory)
 	case o.DTLS && o.Door != doorCoAP:
@@ -114,6 +118,7 @@ type doorTask struct {
 	For     time.Duration `json:"for,omitempty"`
 	Past    int           `json:"past,omitempty"`
 	Memory  int           `json:"memory,omitempty"`
+	Verify  int           `json:"verify,omitempty"`
 	DTLS    bool          `json:"dtls,omitempty"`
 	Profile string        `json:"profile,omitempty"`
 
@@ -255,7 +260,7 @@ func RunDoor(ctx context.Context, o DoorOptions, progress func(done uint64)) (r 
 	defer cancel()
 	b := &doorBench{DoorOptions: o, dir: dir, seed: make([]byte, 32)}
 	rand.Read(b.seed)
-	r = DoorResult{Door: o.Door, Rail: o.Rail, Store: o.Store, Devices: o.Devices, ForS: o.For.Seconds(), DTLS: o.DTLS, Past: o.Past, Memory: o.Memory, Load: loadAverage()}
+	r = DoorResult{Door: o.Door, Rail: o.Rail, Store: o.Store, Devices: o.Devices, ForS: o.For.Seconds(), DTLS: o.DTLS, Past: o.Past, Memory: o.Memory, Verify: o.Verify, Load: loadAverage()}
 	defer b.stop()
 	if err := b.open(ctx, &r); err != nil {
 		return r, fmt.Errorf("open the gateway: %w", err)
@@ -280,7 +285,7 @@ func (b *doorBench) stop() {
 }
 
 func (b *doorBench) task() *doorTask {
-	return &doorTask{Door: b.Door, Rail: b.Rail, Devices: b.Devices, Seed: b.seed, Dir: b.dir, For: b.For, DTLS: b.DTLS, Past: b.Past, Memory: b.Memory, At: b.at}
+	return &doorTask{Door: b.Door, Rail: b.Rail, Devices: b.Devices, Seed: b.seed, Dir: b.dir, For: b.For, DTLS: b.DTLS, Past: b.Past, Memory: b.Memory, Verify: b.Verify, At: b.at}
 }
 
 // profile has both ends profile what follows: what is measured, and not how it was

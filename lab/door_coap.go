@@ -27,7 +27,6 @@ type readers struct {
 	done       atomic.Int64
 	refused    atomic.Uint64
 	lost       atomic.Uint64
-	wire       atomic.Uint64
 }
 
 type reader struct {

@@ -67,7 +67,7 @@ func makePast(ctx context.Context, t *doorTask) error {
 // pastPages are what the console and the API are asked for.
 func pastPages() []string {
 	return []string{
-		"/readyz", "/v1/orders", "/v1/orders?service=service3", "/v1/orders?device=device77", "/v1/orders?buyer=mqtt/buyer9", "/v1/orders?state=settled",
+		"/v1/orders", "/v1/orders?service=service3", "/v1/orders?device=device77", "/v1/orders?buyer=mqtt/buyer9", "/v1/orders?state=settled",
 		"/v1/totals", "/v1/totals?by=hour", "/v1/statements/" + time.Now().UTC().Format("2006-01"), "/v1/status", "/v1/devices",
 		"/console/", "/console/orders",
 	}

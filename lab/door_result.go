@@ -14,14 +14,16 @@ import (
 // ticket that was stamped, at http a request that was drawn from a session and
 // served, at coap a reading that was. A figure that could not be had is nil.
 type DoorResult struct {
-	Door    string  `json:"door"`
-	Rail    string  `json:"rail"`
-	Store   string  `json:"store"`
-	Devices int     `json:"devices"`
-	DTLS    bool    `json:"dtls,omitempty"`
-	Past    int     `json:"past,omitempty"`
-	Memory  int     `json:"memory_limit_mib,omitempty"` // of the gateway, soft
-	ForS    float64 `json:"for_s"`
+	Door    string `json:"door"`
+	Rail    string `json:"rail"`
+	Store   string `json:"store"`
+	Devices int    `json:"devices"`
+	DTLS    bool   `json:"dtls,omitempty"`
+	Past    int    `json:"past,omitempty"`
+	// Verify: the devices have checked the signature of one stamp in so many.
+	Verify int     `json:"verify_one_in"`
+	Memory int     `json:"memory_limit_mib,omitempty"` // of the gateway, soft
+	ForS   float64 `json:"for_s"`
 	// Load is the computer's load average of the last minute when the run began:
 	// what others take of it.
 	Load *float64 `json:"load_average"`

@@ -15,7 +15,6 @@ import (
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
-	"coinop.dev/core/spend"
 	"coinop.dev/engine"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
@@ -136,7 +135,7 @@ func (e *end) start(ctx context.Context, q question) (a answer, err error) {
 	e.machine = engine.New(ctx, engine.Options{Key: key, DB: e.db, Chain: e.chain})
 	// Whatever the rails, this is where onewayrail and its kin keep their money.
 	a.Script = tx.P2WPKH(tx.WalletKey(key).Public())
-	e.purse, err = purse.Open(ctx, e.machine, spend.Limits{})
+	e.purse, err = purse.Open(ctx, e.machine, purse.Options{})
 	return a, err
 }
 

@@ -28,14 +28,22 @@ type Purse struct {
 	rails []*rail.Rail
 }
 
+// Options are what a purse is made of.
+type Options struct {
+	Limits spend.Limits
+	// Journal makes the book tell the machine's journal of every payment that ends.
+	Journal bool
+}
+
 // Open loads the book of orders from the machine's store. Rails that are cores
 // of the machine must be opened after it, so that their outcomes find the book;
 // add them with Hold.
-func Open(ctx context.Context, m *engine.Machine, limits spend.Limits) (*Purse, error) {
-	book, err := spend.Load(m.DB, limits)
+func Open(ctx context.Context, m *engine.Machine, o Options) (*Purse, error) {
+	book, err := spend.Load(m.DB, o.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("purse: %w", err)
 	}
+	book.Journal = o.Journal
 	return &Purse{m: m}, m.Host.Add(ctx, spend.Name, book)
 }
 

@@ -60,7 +60,7 @@ func (w *wallet) open(uris ...string) {
 		w.t.Fatal(err)
 	}
 	w.m = engine.New(context.Background(), engine.Options{Key: w.key, DB: w.db})
-	if w.Purse, err = purse.Open(w.ctx(), w.m, w.l); err != nil {
+	if w.Purse, err = purse.Open(w.ctx(), w.m, purse.Options{Limits: w.l}); err != nil {
 		w.t.Fatal(err)
 	}
 	for _, uri := range uris {

@@ -8,6 +8,7 @@ import (
 	"coinop.dev/core/earn"
 	"coinop.dev/core/fleet"
 	"coinop.dev/core/money"
+	"coinop.dev/core/step"
 )
 
 // invariants hold after every step, whatever has failed.
@@ -39,7 +40,7 @@ func (k *Kiosk) follow() error {
 		switch {
 		case o.State == "held" || o.State == "delivered":
 			mine = o.Back // the rest is not yet the till's
-		case o.How == "never taken":
+		case o.How == "never taken" || k.heldTooLong(s, o):
 			mine = o.Back
 		case o.State == "failed" && hold.holds(s.id) > 0 && k.rail(cashName).takenOf(s.id) < o.Paid:
 			mine = o.Back
@@ -60,6 +61,20 @@ func (k *Kiosk) follow() error {
 		return fmt.Errorf("orders have %v and have given back %v; the till says %v and %v", orders, back, till.Earned, till.Back)
 	}
 	return nil
+}
+
+// heldTooLong is the one way to deliver for nothing: the gateway slept, with a
+// delivery on its way to it, until the rail had given the money back by itself.
+func (k *Kiosk) heldTooLong(s *sale, o earn.Order) bool {
+	if o.State != "failed" || !strings.Contains(o.Why, "delivered, and the held money went back") {
+		return false
+	}
+	for _, p := range k.rail(holdName).payments {
+		if p.order == s.id && p.state == payReturned && p.until <= k.clock(k.seller)+30*step.Second {
+			return true
+		}
+	}
+	return false
 }
 
 // session holds what an order has put into a session against what is there, and
@@ -134,7 +149,7 @@ func (k *Kiosk) counters() error {
 
 // path is how the journal may tell of an order, not counting payments: what became
 // of it, once, and after that perhaps that its owner gave the money back.
-var path = regexp.MustCompile(`^T?(DS|FR?|R)?(FR?)?$`)
+var path = regexp.MustCompile(`^T?(DS|DF|FR?|R)?(FR?)?$`)
 
 // settled is what must hold once all is calm.
 func (k *Kiosk) settled() error {
@@ -165,7 +180,7 @@ func (k *Kiosk) settled() error {
 				return fmt.Errorf("order %v is given back because nothing was done, and it was", s.id)
 			}
 		case "failed":
-			if p := k.purse[payout{s.id, 0}]; p == nil || !p.stuck {
+			if p := k.purse[payout{s.id, 0}]; (p == nil || !p.stuck) && !k.heldTooLong(s, o) {
 				return fmt.Errorf("order %v failed, and its money did not go back: %s", s.id, o.Why)
 			}
 		default:

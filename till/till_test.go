@@ -16,7 +16,6 @@ import (
 	"coinop.dev/core/earn"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
-	"coinop.dev/core/spend"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
 	"coinop.dev/purse"
@@ -128,7 +127,7 @@ func (m *market) openBuyer() {
 	m.t.Helper()
 	ctx := m.buyer.open(m.t, m.chain)
 	var err error
-	if m.purse, err = purse.Open(ctx, m.buyer.m, spend.Limits{}); err != nil {
+	if m.purse, err = purse.Open(ctx, m.buyer.m, purse.Options{}); err != nil {
 		m.t.Fatal(err)
 	}
 	r, err := m.rails.Open(ctx, m.payTo(), rail.Env{Machine: m.buyer.m})

@@ -48,7 +48,6 @@ func serveGateway(ctx context.Context, u *ui, config Config) error {
 		}
 		return err
 	}
-	defer systemd.Notify("STOPPING=1")
 	defer d.Close()
 	life, stop := context.WithCancel(ctx)
 	defer stop()
@@ -63,7 +62,7 @@ func serveGateway(ctx context.Context, u *ui, config Config) error {
 	if err := u.showReady(ready, config, s); err != nil {
 		return err
 	}
-	systemd.Notify("READY=1", systemd.Status("sells at "+fmt.Sprint(len(d.At()))+" doors"))
+	systemd.Notify(systemd.Ready, systemd.Status("sells at "+fmt.Sprint(len(d.At()))+" doors"))
 	go systemd.Watch(life, d.Healthy)
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
@@ -71,6 +70,7 @@ func serveGateway(ctx context.Context, u *ui, config Config) error {
 	for {
 		select {
 		case <-ctx.Done():
+			systemd.Notify(systemd.Stopping)
 			log.Info("draining: what is under way ends")
 			return nil
 		case <-d.Stopped():
@@ -84,7 +84,7 @@ func serveGateway(ctx context.Context, u *ui, config Config) error {
 			} else {
 				log.Info("the config is read again")
 			}
-			systemd.Notify("READY=1")
+			systemd.Notify(systemd.Ready)
 		}
 	}
 }

@@ -67,6 +67,10 @@ type GiveBack struct {
 	To    string
 }
 
+// A Withdraw tells the fleet that an order will not be wanted any more, before its
+// time: what has not been begun is not begun.
+type Withdraw struct{ Order money.OrderID }
+
 // Got says that the buyer at a door has the goods: nobody asks for them again.
 type Got struct{ Order money.OrderID }
 
@@ -273,6 +277,9 @@ func (b *Book) ownerGivesBack(g GiveBack, fx *step.Effects) {
 // end files an order of which nothing is expected any more.
 func (b *Book) end(o *order, fx *step.Effects) {
 	delete(b.open, o)
+	if o.sale != nil && o.sale.To == Fleet && o.state != settled {
+		fx.Send = append(fx.Send, step.Packet{To: Fleet, Msg: Withdraw{o.id}})
+	}
 	switch o.state {
 	case settled:
 		b.note(o, journal.OrderSettled, fx)

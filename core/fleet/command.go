@@ -192,6 +192,8 @@ func (f *Fleet) sendAll(d *device, now step.Time, fx *step.Effects) {
 	}
 }
 
+var errWithdrawn = errors.New("its order was given back")
+
 // giveUp ends a command without knowing what the device did. While it is kept the
 // order is not begun again.
 func (f *Fleet) giveUp(c *command, why earn.Delivered, now step.Time, fx *step.Effects) {

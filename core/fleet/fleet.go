@@ -220,6 +220,10 @@ func (f *Fleet) recv(ev step.Recv, now step.Time, fx *step.Effects) {
 	switch msg := ev.Msg.(type) {
 	case earn.Deliver:
 		f.deliver(msg, now, fx)
+	case earn.Withdraw:
+		if c := f.commands[msg.Order]; c != nil {
+			f.giveUp(c, earn.Delivered{Err: c.error(money.Refused, errWithdrawn)}, now, fx)
+		}
 	case Ack: // whoever brings it: its signature counts
 		f.acked(f.devices[msg.Device], msg, now, fx)
 	case Status:

@@ -15,11 +15,13 @@ package spend
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"coinop.dev/core/journal"
 	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
@@ -103,6 +105,10 @@ type Book struct {
 	payees map[string]*payee
 	open   int
 	queue  []*order // by place; answered ones leave from the front
+
+	// Journal makes the book tell the journal (core/journal) of every payment that
+	// ends.
+	Journal bool
 
 	// What lives for one step.
 	changed bool // the head must be on disk with this step
@@ -346,6 +352,7 @@ func (b *Book) file(o *order, err error, fx *step.Effects) {
 		record.Lazy = o.goods == nil
 		fx.Put = append(fx.Put, record)
 		b.later, b.changed = true, b.changed || !record.Lazy
+		b.note(o, journal.PaymentSettled, nil, fx)
 		return
 	case kind == money.Unpaid || kind == money.Refused || kind == money.Invalid:
 		b.close(o)
@@ -355,12 +362,38 @@ func (b *Book) file(o *order, err error, fx *step.Effects) {
 			o.payee.spent -= min(o.payee.spent, o.Amount)
 		}
 		b.remove(o, false, fx)
+		b.note(o, journal.PaymentFailed, err, fx)
 	case o.state == pending:
 		b.close(o)
 		o.state = unknown
 		fx.Put = append(fx.Put, o.record())
 	}
 	b.changed = true
+}
+
+// note tells the journal, if somebody keeps books of this machine.
+func (b *Book) note(o *order, typ string, err error, fx *step.Effects) {
+	if !b.Journal {
+		return
+	}
+	n := payment{Order: o.ID, To: o.payee.to, Amount: o.Amount, For: o.For, Units: o.Units, State: "settled"}
+	if err != nil {
+		n.State, n.Why = "failed", err.Error()
+	}
+	data, fault := json.Marshal(n)
+	step.Assert(fault == nil, "spend: a payment cannot be written as JSON: %v", fault)
+	fx.Send = append(fx.Send, step.Packet{To: journal.Name, Msg: journal.Note{Type: typ, Subject: o.ID.String(), Data: data}})
+}
+
+// payment is what the journal is told of an order.
+type payment struct {
+	Order  money.OrderID `json:"order"`
+	State  string        `json:"state"`
+	To     string        `json:"to"`
+	Amount money.Amount  `json:"amount_msat"`
+	For    string        `json:"for,omitempty"`
+	Units  uint64        `json:"units,omitempty"`
+	Why    string        `json:"why,omitempty"`
 }
 
 // close takes an order off the open ones.

@@ -25,7 +25,6 @@ import (
 	"coinop.dev/core/message"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
-	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -112,7 +111,7 @@ func open(t *testing.T, file string, key keys.Secret, known devices) *market {
 		store.Close()
 	})
 	t.Cleanup(k.stop)
-	k.purse, err = purse.Open(ctx, m, spend.Limits{})
+	k.purse, err = purse.Open(ctx, m, purse.Options{})
 	must(t, err)
 	must(t, gateway.AddCores(ctx, m))
 	f, err := fleet.Load(m.DB, fleet.Config{Root: key.Derive("fleet"), Node: key})

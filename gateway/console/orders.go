@@ -122,7 +122,7 @@ func (c *Console) order(w http.ResponseWriter, r *http.Request, v *visit) error 
 	}
 	p.Ack = hex.EncodeToString(p.Order.Ack)
 	p.Timeline = timeline(p.Order)
-	if p.Tab || p.How == "credit" {
+	if p.Tab || p.Order.Credit > 0 {
 		b, ok, err := c.shop.Balance(ctx, id)
 		if err != nil {
 			return err
@@ -198,7 +198,7 @@ func timeline(o books.Order) (list []moment) {
 		return append(list, moment{stateMark(o.State), o.At, text})
 	case "refunded":
 		text := sats(o.Back) + " went back to " + o.How
-		if o.How == "credit" {
+		if o.Credit > 0 {
 			text = sats(o.Back) + " are credit that the buyer can spend here"
 		}
 		return append(list, moment{stateMark("refunded"), o.At, text})
@@ -227,7 +227,7 @@ func (c *Console) refund(w http.ResponseWriter, r *http.Request, v *visit) error
 
 func refunded(o earn.Order) string {
 	switch {
-	case o.State == "refunded" && o.How == "credit":
+	case o.State == "refunded" && o.Credit > 0:
 		return "The money is credit now, which the buyer can spend here with the token of the order."
 	case o.State == "refunded" || o.Tab:
 		return "The money went back."

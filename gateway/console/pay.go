@@ -294,7 +294,7 @@ func paySays(state string, o earn.Order) (says string, final bool) {
 	case "delivered", "settled":
 		return "Delivered. Thank you.", true
 	case "refunded":
-		if o.How == "credit" {
+		if o.Credit > 0 {
 			return "The machine could not deliver. Your money is kept as credit: show this page to its owner to have it back.", true
 		}
 		return "The machine could not deliver. Your money went back.", true

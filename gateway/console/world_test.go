@@ -109,7 +109,7 @@ func open(t *testing.T) *world {
 	must(t, err)
 	m := engine.New(ctx, engine.Options{Key: key, DB: db})
 	w.host = m
-	w.purse, err = purse.Open(ctx, m, spend.Limits{})
+	w.purse, err = purse.Open(ctx, m, purse.Options{})
 	must(t, err)
 	must(t, gateway.AddCores(ctx, m))
 	w.fleet, err = fleet.Open(m.Context(), m.Host, db, fleet.Options{Config: corefleet.Config{Root: key.Derive("fleet"), Node: key}})

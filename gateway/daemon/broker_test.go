@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -102,5 +101,4 @@ func TestRevokedDeviceIsSentAway(t *testing.T) {
 			t.Errorf("a revoked device acts: %v, %+v", err, o)
 		}
 	}
-	fmt.Println(tap.gone.Load())
 }

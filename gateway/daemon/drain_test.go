@@ -16,12 +16,16 @@ import (
 	"time"
 )
 
+// builtIn is the folder that built is in.
+var builtIn string
+
 // built is the real binary, built once.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "coinop")
 	if err != nil {
 		return "", err
 	}
+	builtIn = dir
 	path := filepath.Join(dir, "coinop")
 	out, err := exec.Command("go", "build", "-o", path, "../../cmd/coinop").CombinedOutput()
 	if err != nil {

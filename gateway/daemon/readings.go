@@ -23,12 +23,12 @@ type readings struct {
 	news map[string]chan struct{} // closed at the next reading
 }
 
-// put keeps a copy: a door uses its bytes again.
 type measured struct {
 	data []byte
 	at   time.Time
 }
 
+// put keeps a copy: a door uses its bytes again.
 func (r *readings) put(device, kind string, b []byte) {
 	if len(b) > maxReading {
 		return

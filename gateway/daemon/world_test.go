@@ -50,7 +50,11 @@ const asGateway = "COINOP_TEST_GATEWAY"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asGateway) == "" {
-		os.Exit(m.Run())
+		flag.Parse()
+		flag.Set("test.parallel", "6") // they wait for processes more than they work
+		code := m.Run()
+		os.RemoveAll(builtIn)
+		os.Exit(code)
 	}
 	os.Unsetenv(asGateway) // it is no key of a config
 	if err := serve(os.Args[1]); err != nil {
@@ -176,6 +180,9 @@ func newProcess(t testing.TB, name, keys, tables string) *process {
 	p.config(fmt.Sprintf("version = 1\nname = %q\ndata = \"data\"\n%s\n%s", name, keys, tables))
 	t.Cleanup(func() {
 		p.kill()
+		if _, race, found := strings.Cut(p.log.String(), "DATA RACE"); found { // go test -race
+			t.Errorf("%s has a data race:%.3000s", name, race)
+		}
 		if t.Failed() {
 			t.Logf("%s says at last:\n%s", name, tail(p.log.String(), 4000))
 		}
@@ -302,12 +309,11 @@ func (p *process) at(door string) string {
 
 // A refusal is a problem as the API says it.
 type refusal struct {
-	Status        int
-	Code, Detail  string
-	Limit         string
-	Left          *money.Amount `json:"left_msat"`
-	Order         *money.OrderID
-	retryDuration time.Duration
+	Status       int
+	Code, Detail string
+	Limit        string
+	Left         *money.Amount `json:"left_msat"`
+	Order        *money.OrderID
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("%d %s: %s", r.Status, r.Code, r.Detail) }

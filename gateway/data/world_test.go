@@ -23,7 +23,6 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
-	"coinop.dev/core/spend"
 	"coinop.dev/engine"
 	"coinop.dev/gateway"
 	"coinop.dev/gateway/data"
@@ -162,7 +161,7 @@ func newBuyer(t testing.TB, node *regtest.Node, db store.DB, uris ...string) *bu
 		coins, err = node.Coins(t.Context(), script)
 		must(t, err)
 	}
-	b.Purse, err = purse.Open(t.Context(), b.m, spend.Limits{})
+	b.Purse, err = purse.Open(t.Context(), b.m, purse.Options{})
 	must(t, err)
 	g, open := registry(), map[string]*rail.Rail{}
 	for _, uri := range uris {

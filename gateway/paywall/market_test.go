@@ -22,7 +22,6 @@ import (
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
 	core "coinop.dev/core/paywall"
-	"coinop.dev/core/spend"
 	"coinop.dev/engine"
 	"coinop.dev/gateway"
 	"coinop.dev/gateway/paywall"
@@ -95,7 +94,7 @@ func (m *market) openShop(services []offer.Service) {
 	must(t, err)
 	machine := engine.New(ctx, engine.Options{Key: key, DB: store})
 	t.Cleanup(sync.OnceFunc(func() { machine.Close(); store.Close() }))
-	m.purse, err = purse.Open(ctx, machine, spend.Limits{})
+	m.purse, err = purse.Open(ctx, machine, purse.Options{})
 	must(t, err)
 	must(t, gateway.AddCores(ctx, machine))
 	_, err = till.Open(ctx, machine, till.Options{Journal: true, Device: func(context.Context, earn.Deliver) ([]byte, error) { return nil, errors.New("there is none") }})

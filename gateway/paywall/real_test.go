@@ -18,7 +18,6 @@ import (
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
-	"coinop.dev/core/spend"
 	"coinop.dev/engine"
 	"coinop.dev/gateway"
 	"coinop.dev/gateway/paywall"
@@ -96,7 +95,7 @@ func TestOverRealRails(t *testing.T) {
 	buyer := machine("buyer")
 	_, err = chain.Faucet(tx.P2WPKH(tx.WalletKey(buyer.Key).Public()), 3_000_000)
 	must(t, err)
-	p, err := purse.Open(ctx, buyer, spend.Limits{})
+	p, err := purse.Open(ctx, buyer, purse.Options{})
 	must(t, err)
 	node := seller.Key.Public()
 	for _, uri := range []string{fmt.Sprintf("oneway://%v@%s?capacity=50000sat", node, addr), fmt.Sprintf("lightning://%v@%s?capacity=1000000sat", node, addr)} {

@@ -17,7 +17,6 @@ import (
 	"coinop.dev/core/message"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
-	"coinop.dev/core/spend"
 	"coinop.dev/core/step"
 	"coinop.dev/core/trade"
 	"coinop.dev/engine"
@@ -105,7 +104,7 @@ func open(t *testing.T, file string, key keys.Secret) *market {
 	m := engine.New(ctx, engine.Options{Key: key, DB: store})
 	k := &market{t: t, key: key, stop: sync.OnceFunc(func() { m.Close(); store.Close() })}
 	t.Cleanup(k.stop)
-	k.purse, err = purse.Open(ctx, m, spend.Limits{})
+	k.purse, err = purse.Open(ctx, m, purse.Options{})
 	must(t, err)
 	must(t, gateway.AddCores(ctx, m))
 	f, err := fleet.Load(m.DB, fleet.Config{Root: key.Derive("fleet"), Node: key})
@@ -245,6 +244,9 @@ func TestVending(t *testing.T) {
 	}
 
 	b.say(fleet.Status{Device: "tap-3", Firmware: "1.2"})
+	if at := wait[fleet.Time](b, nil).At; at == 0 {
+		t.Error("a device that says its status is not told the time")
+	}
 	b.say(door.Ask{Nonce: 5, Service: "beer", Units: 2})
 	o := wait[door.Offer](b, nil)
 	if o.Nonce != 5 || o.Due != 2*money.Sat || o.Pay == "" {

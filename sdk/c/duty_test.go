@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -208,8 +209,9 @@ func TestAPowerCutWhileActingIsUnknown(t *testing.T) {
 }
 
 // The gateway's own fleet, which numbers, seals, repeats and checks, commands the
-// device over a link that loses every other message.
+// device over a link that loses every other message, and tells it the time.
 func TestTheFleetCommandsADevice(t *testing.T) {
+	t.Parallel()
 	b := newBoss(t, 26, false)
 	g := &gateway{t: t, d: b.d}
 	db, err := mem.New(nil)
@@ -241,9 +243,9 @@ func TestTheFleetCommandsADevice(t *testing.T) {
 	if _, err := g.host.Ask(ctx, fleet.Name, "add", fleet.Add{Ask: "add", Devices: []fleet.Profile{{Name: b.d.name, Key: b.d.key.Public()}}}); err != nil {
 		t.Fatal(err)
 	}
-	lost := 0
+	var sent atomic.Int64
 	g.host.Outlet(fleet.Outlet(b.d.name), func(p step.Packet) {
-		if lost++; lost%2 == 0 {
+		if sent.Add(1)%2 == 1 {
 			b.tell('M', p.Msg.(message.Message).Append(nil))
 		}
 	})
@@ -255,7 +257,8 @@ func TestTheFleetCommandsADevice(t *testing.T) {
 		}
 	}
 	b.start(-1)
-	b.tell('C', binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixMilli())))
+	b.tell('L') // it says its status, and is told the time
+	until(t, "the fleet knows that it is there", func() bool { return sent.Load() > 0 })
 	for i, item := range []string{"water", "jam"} {
 		deliver := earn.Deliver{Order: orderID(uint64(i)), Item: item, Units: 1, Device: b.d.name, Until: step.Time(time.Now().Add(time.Minute).UnixMilli())}
 		g.host.Tell(ctx, fleet.Name, step.Recv{From: earn.Name, Msg: deliver})

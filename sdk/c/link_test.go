@@ -63,6 +63,7 @@ func (n *noisy) spoil(b []byte) {
 }
 
 func TestADevicePaysOverASerialLine(t *testing.T) {
+	t.Parallel()
 	ours, theirs := terminals(t)
 	p := newPair(t, 31, 64, 60, 20)
 	p.link = "serial:" + theirs
@@ -163,6 +164,7 @@ func (d door) Attach(node keys.Public, send func(message.Message)) (func(message
 }
 
 func TestADevicePaysOverTheGatewaysMQTT(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 33, 64, 60, 20)
 	d := mqtt.New(mqtt.Setup{Devices: door{p.g, p}, Machine: door{p.g, p}})
 	broker, err := mqtt.Listen(mqtt.Options{Addr: "127.0.0.1:0", Rate: 1000, Burst: 1000}, d)
@@ -178,6 +180,7 @@ func TestADevicePaysOverTheGatewaysMQTT(t *testing.T) {
 
 // Mosquitto in between, and a client of ours as the gateway.
 func TestADevicePaysOverMosquitto(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Skip("no mosquitto here: the device is not tested against it (apt-get install mosquitto)")
 	}

@@ -135,6 +135,7 @@ func TestSignaturesAreTheOnesOfRFC6979(t *testing.T) {
 }
 
 func TestSigningAndVerifyingAreGos(t *testing.T) {
+	t.Parallel()
 	b, c := newBare(t), newChaos(3)
 	yes, no := []byte{1}, []byte{0}
 	for i := range 25 {
@@ -205,6 +206,7 @@ func TestStampsAreCheckedAsGoDoes(t *testing.T) {
 
 // A chain shows the words that hashing gives, wherever it is asked to go next.
 func TestChainsHandOutTheWordsOfPayword(t *testing.T) {
+	t.Parallel()
 	b, c := newBare(t), newChaos(5)
 	be := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 	for _, length := range []uint64{2, 4, 8, 64, 1024, 4096} {
@@ -287,6 +289,7 @@ func TestNoBytesBreakIt(t *testing.T) {
 
 // nm knows the symbols of an object file.
 func TestTheLibraryAsksForNothing(t *testing.T) {
+	t.Parallel()
 	path := build(t, "plain", []string{"-Os", "-r", "-nostdlib", "-DCOINOP_STAMPS=1"})
 	out, err := exec.Command("nm", "-u", path).CombinedOutput()
 	if err != nil {
@@ -306,7 +309,7 @@ func TestSpeed(t *testing.T) {
 	if !*long {
 		t.Skip("figures are for people, and -long")
 	}
-	b := newBare(t, "-O2")
+	b := newBare(t, "-O2", "-DCOINOP_STAMPS=1")
 	fmt.Fprintln(b.in, "speed")
 	b.in.Flush()
 	for b.out.Scan() && b.out.Text() != "end" {

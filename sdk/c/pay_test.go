@@ -146,6 +146,7 @@ func TestADevicePaysCoinsAndSettlesWithTickets(t *testing.T) {
 // Hundreds of coins through power cuts, a link that loses a tenth of the
 // messages, and writes that are torn in the middle.
 func TestPowerCutsLoseNothingAndPayNothingTwice(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, *seed, 256, 120, 30)
 	budget := uint64(often(500, 3000))
 	c, lock := newChaos(*seed+1), sync.Mutex{}

@@ -165,6 +165,7 @@ func TestAPolicyNamesThePayees(t *testing.T) {
 // The days on which budgets renew, against Go's calendar: the device pays a day's
 // budget where Go begins a period, and nothing more where not.
 func TestPeriodsBeginAsGos(t *testing.T) {
+	t.Parallel()
 	c := newChaos(47)
 	for i, text := range []string{"daily", "weekly", "Monthly", "yearly"} {
 		p := newPair(t, 50+uint64(i), 4096, 2000, 500)

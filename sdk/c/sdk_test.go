@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 var long = flag.Bool("long", false, "other builds too, all sizes, more power cuts, more noise")
@@ -43,8 +44,7 @@ var (
 // the hash of all that it was made of.
 var built struct {
 	sync.Mutex
-	dir  string
-	done map[string]error
+	dir string
 }
 
 func TestMain(m *testing.M) {
@@ -61,7 +61,8 @@ func TestMain(m *testing.M) {
 		}
 		remove = func() { os.RemoveAll(dir) }
 	}
-	built.dir, built.done = dir, map[string]error{}
+	sweep(dir)
+	built.dir = dir
 	version, _ := exec.Command("gcc", "-dumpfullversion").Output()
 	strict = append(strict, "-DGCC="+strings.TrimSpace(string(version))) // a cache is one compiler's
 	code := m.Run()
@@ -69,8 +70,18 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// maxKept bounds the files in the cache. One more and all are made again.
-const maxKept = 200
+// keptFor bounds the cache: what is older is made again.
+const keptFor = 7 * 24 * time.Hour
+
+// sweep clears the cache of what is old.
+func sweep(dir string) {
+	all, _ := os.ReadDir(dir)
+	for _, f := range all {
+		if info, err := f.Info(); err == nil && time.Since(info.ModTime()) > keptFor {
+			os.Remove(filepath.Join(dir, f.Name()))
+		}
+	}
+}
 
 // cached returns the path of what make makes of inputs, which it does once.
 func cached(name string, inputs []string, make func(path string) error) (string, error) {
@@ -78,11 +89,6 @@ func cached(name string, inputs []string, make func(path string) error) (string,
 	path := filepath.Join(built.dir, fmt.Sprintf("%s-%x", name, sum[:12]))
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
-	}
-	if old, _ := filepath.Glob(filepath.Join(built.dir, "*")); len(old) > maxKept {
-		for _, f := range old {
-			os.Remove(f)
-		}
 	}
 	part := fmt.Sprintf("%s.%d", path, os.Getpid()) // another run may make the same
 	if err := make(part); err != nil {

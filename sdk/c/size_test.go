@@ -28,6 +28,7 @@ var ceilings = map[string][3]int{
 }
 
 func TestItFitsAMicrocontroller(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("arm-none-eabi-gcc"); err != nil {
 		t.Skip("no arm-none-eabi-gcc here: sizes are not checked (apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi)")
 	}
@@ -65,6 +66,7 @@ func TestItFitsAMicrocontroller(t *testing.T) {
 }
 
 func TestExamplesCompile(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("examples/*.c")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)

@@ -14,6 +14,7 @@ import (
 // not once in 2^128 times, and whether a signature that is about to be published
 // came out.
 func TestSigningDependsOnNoSecret(t *testing.T) {
+	t.Parallel()
 	valgrind, err := exec.LookPath("valgrind")
 	if err != nil {
 		t.Skip("no valgrind here: constant time is not checked (apt-get install valgrind)")

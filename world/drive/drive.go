@@ -132,7 +132,7 @@ type Host struct {
 	outlets map[string]Outlet
 	waiters map[waitKey][]chan step.Outcome
 	waiting int
-	alarms  map[waitKey]*time.Timer
+	alarms  map[waitKey]*alarm
 	heard   []func(step.Outcome)
 	rounds  uint64
 	events  uint64
@@ -149,7 +149,7 @@ func NewHost(db Committer, now func() step.Time) *Host {
 		stopped: make(chan struct{}),
 		outlets: map[string]Outlet{},
 		waiters: map[waitKey][]chan step.Outcome{},
-		alarms:  map[waitKey]*time.Timer{},
+		alarms:  map[waitKey]*alarm{},
 	}
 }
 
@@ -357,8 +357,8 @@ func (h *Host) stop(cause error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.cause = cause
-	for _, t := range h.alarms {
-		t.Stop()
+	for _, a := range h.alarms {
+		a.timer.Stop()
 	}
 	close(h.stopped)
 }
@@ -393,22 +393,46 @@ func (w *hands) Send(p step.Packet) {
 func (w *hands) Wake(a step.Alarm) {
 	h := (*Host)(w)
 	key := waitKey{a.Core, a.ID}
-	delay := max(0, time.Duration(a.At-h.now())*time.Millisecond)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t := h.alarms[key]; t != nil {
-		t.Reset(delay)
+	if set := h.alarms[key]; set != nil {
+		set.at = a.At
+		set.timer.Reset(h.nap(a.At))
 		return
 	}
 	if len(h.alarms) >= MaxAlarms {
 		return
 	}
-	h.alarms[key] = time.AfterFunc(delay, func() {
-		h.mu.Lock()
-		delete(h.alarms, key)
+	set := &alarm{at: a.At}
+	h.alarms[key] = set
+	set.timer = time.AfterFunc(h.nap(a.At), func() { h.ring(key, set) })
+}
+
+// alarm is one that is set.
+type alarm struct {
+	at    step.Time
+	timer *time.Timer
+}
+
+// maxNap is how long an alarm sleeps before it looks at the clock again, which
+// somebody may have put right meanwhile.
+const maxNap = time.Minute
+
+func (h *Host) nap(at step.Time) time.Duration {
+	return min(max(0, time.Duration(at-h.now())*time.Millisecond), maxNap)
+}
+
+// ring rings an alarm, or sends it back to sleep.
+func (h *Host) ring(key waitKey, set *alarm) {
+	h.mu.Lock()
+	if left := h.nap(set.at); left > 0 {
+		set.timer.Reset(left)
 		h.mu.Unlock()
-		h.Tell(context.Background(), a.Core, step.Rang{ID: a.ID})
-	})
+		return
+	}
+	delete(h.alarms, key)
+	h.mu.Unlock()
+	h.Tell(context.Background(), key.core, step.Rang{ID: key.id})
 }
 
 func (w *hands) Done(o step.Outcome) {

@@ -115,7 +115,7 @@ struct coinop_port {
      * COINOP_ACTING, and the program says later how it went (coinop_acted). */
     enum coinop_result (*act)(void *self, const struct coinop_command *command, struct coinop_outcome *outcome);
 
-    const char *firmware; /* its name and version, at most 64 bytes */
+    const char *firmware; /* its name and version, 1 to 64 bytes */
 };
 
 /* An entry is an order and its amount, in coins or msat. */
