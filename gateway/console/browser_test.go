@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -227,11 +228,17 @@ func TestInBrowser(t *testing.T) {
 	b.wait(`location.pathname === "/console/login"`)
 }
 
+var long = flag.Bool("long", false, "draw pages, and ask for those of a long past")
+
 // TestPictures draws every page into the folder that COINOP_SCREENSHOTS names: in
-// light and dark, on a desk and a phone, and the statement on paper; without it only
-// some of that, for the test's own sake. No page may be wider than its screen. With
-// COINOP_AXE, the file axe.min.js of npm's axe-core, its rules are checked on each.
+// light and dark, on a desk and a phone, and the statement on paper; with -long alone
+// only some of that, for the test's own sake. No page may be wider than its screen.
+// With COINOP_AXE, the file axe.min.js of npm's axe-core, its rules are checked on
+// each.
 func TestPictures(t *testing.T) {
+	if os.Getenv("COINOP_SCREENSHOTS") == "" && !*long {
+		t.Skip("pictures take a while: COINOP_SCREENSHOTS=folder, or -long")
+	}
 	w := open(t)
 	settled, credit, waiting := w.stage()
 	b := browse(t, w.url)
@@ -363,8 +370,12 @@ func (w *world) stage() (settled, credit, waiting money.OrderID) {
 	w.filed(test.ID, "settled")
 	w.buy("wash", 3, "http/198.51.100.30", "settled")
 	now := w.host.Host.Now()
-	due, err := w.books.Claim(ctx, now, now+step.Minute, 10)
-	must(w.t, err)
+	var due []books.Due
+	for _, endpoint := range []string{"ops", "shop"} {
+		list, err := w.books.Claim(ctx, endpoint, now, now+step.Minute, 5)
+		must(w.t, err)
+		due = append(due, list...)
+	}
 	for i, d := range due {
 		d.Status = 200
 		if d.Endpoint == "shop" && i%3 == 1 {

@@ -380,6 +380,9 @@ func TestLab(t *testing.T) {
 // Pages are there at once, however long the past is: the books add up as they go.
 // (world/books measures itself with a million orders.)
 func TestALongPast(t *testing.T) {
+	if !*long {
+		t.Skip("20,000 orders take a while: -long")
+	}
 	w := open(t)
 	w.past(20_000)
 	b := w.login("look")
