@@ -9,7 +9,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 1, "first seed")
-	seeds = flag.Int("seeds", 20, "how many seeds to run of each world")
+	seeds = flag.Int("seeds", 10, "how many seeds to run of each world")
 )
 
 func TestWorlds(t *testing.T) {

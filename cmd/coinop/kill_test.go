@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	kills    = flag.Int("kills", 200, "how many processes TestKill kills, over both stores")
+	kills    = flag.Int("kills", 80, "how many processes TestKill kills, over both stores")
 	killSeed = flag.Uint64("killseed", 1, "when and whom TestKill kills")
 )
 

@@ -15,7 +15,13 @@ import (
 	"coinop.dev/core/step"
 )
 
-const resendAfter = 2 * step.Second
+// resendAfter is when what has no stamp is sent again, and resendAtMost when it is if
+// the payee has not answered often: one that has more to do than it can do must not
+// be given more.
+const (
+	resendAfter  = 2 * step.Second
+	resendAtMost = 16 * step.Second
+)
 
 // Why a payer does not take an order.
 var (
@@ -89,6 +95,7 @@ type Payer struct {
 	final  bool            // the closing is deep enough to stay
 	fresh  []receipt.Entry // orders taken in this step
 	again  bool            // this step should resend what is outstanding
+	wait   step.Time       // until it is sent again
 	since  step.Time       // when the outstanding was first sent, or sent again
 	signs  uint64          // signatures made since the start, for the summary
 }
@@ -118,7 +125,7 @@ func newPayer(t Terms, key keys.Secret) *Payer {
 	prefix := PayerName(id) + "/"
 	return &Payer{
 		Terms: t, id: id, peer: t.Payee.Node.PeerName(), prefix: prefix, key: key,
-		feeRate: t.FeeRate, ledger: receipt.NewLedger(prefix, id, t.Payee),
+		feeRate: t.FeeRate, ledger: receipt.NewLedger(prefix, id, t.Payee), wait: resendAfter,
 	}
 }
 
@@ -145,7 +152,9 @@ func (p *Payer) Step(in step.Input) step.Effects {
 		case step.Recv:
 			p.recv(ev, &fx)
 		case step.Linked:
-			p.again = p.again || ev.Peer == p.peer
+			if ev.Peer == p.peer {
+				p.again, p.wait = true, resendAfter
+			}
 		case step.Unlinked:
 		case step.Rang:
 			if ev.ID == step.Start {
@@ -188,6 +197,7 @@ func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
 			fx.Put = append(fx.Put, p.head())
 		}
 	case Taken:
+		p.wait = resendAfter
 		p.taken(msg.Stamped, fx)
 	case Leave:
 		p.close(Close{}, fx)
@@ -267,7 +277,7 @@ func (p *Payer) send(now step.Time, fx *step.Effects) {
 		p.since = now // nothing was outstanding before
 	}
 	// New tickets must not put off the resending of one that was lost.
-	if p.again = p.again || pending > 0 && now-p.since >= resendAfter; p.again {
+	if p.again = p.again || pending > 0 && now-p.since >= p.wait; p.again {
 		p.since = now
 	}
 	switch {
@@ -276,7 +286,7 @@ func (p *Payer) send(now step.Time, fx *step.Effects) {
 	case p.state == opening && p.again:
 		m = Funded{p.Terms}
 	case pending > 0 && p.again:
-		m = p.ticket(true)
+		m, p.wait = p.ticket(true), min(2*p.wait, resendAtMost)
 		fx.Put = append(fx.Put, p.head()) // it says which stamps are on disk
 	case len(p.fresh) > 0:
 		m = p.ticket(false)
@@ -293,7 +303,7 @@ func (p *Payer) send(now step.Time, fx *step.Effects) {
 		p.since = now // an opening or an offer
 	}
 	fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: m})
-	fx.Wake = append(fx.Wake, step.Alarm{ID: "resend", At: p.since + resendAfter})
+	fx.Wake = append(fx.Wake, step.Alarm{ID: "resend", At: p.since + p.wait})
 }
 
 // ticket signs the total, with the newest orders or all that have no stamp.

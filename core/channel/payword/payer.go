@@ -14,7 +14,11 @@ const (
 	// MaxWaiting bounds the orders that wait for a settlement to make room.
 	MaxWaiting = 256
 
-	resendAfter = 2 * step.Second
+	// resendAfter is when what has no stamp is said again, and resendAtMost when it is
+	// if the payee has not answered often: a payee that has more to do than it can do
+	// must not be given more.
+	resendAfter  = 2 * step.Second
+	resendAtMost = 16 * step.Second
 	retryAfter  = 30 * step.Second
 )
 
@@ -109,6 +113,7 @@ type Payer struct {
 	orders, ticks []receipt.Entry
 	ticked        map[money.OrderID]int // a session's place in ticks
 	again, retry  bool                  // resend what is pending, the settlement
+	patience      step.Time             // until what is pending is said again
 	signs         uint64                // signatures made since the start, for the summary
 	dirty, later  bool                  // the head changed; so that it may be lazy
 }
@@ -132,7 +137,7 @@ func newPayer(t Terms, node keys.Secret) *Payer {
 	id := t.ID()
 	return &Payer{
 		Terms: t, id: id, peer: t.Payee.Node.PeerName(), prefix: PayerName(id) + "/", node: node,
-		ledger: receipt.NewLedger(PayerName(id)+"/", id, t.Payee), meters: map[money.OrderID]*meter{}, ticked: map[money.OrderID]int{},
+		ledger: receipt.NewLedger(PayerName(id)+"/", id, t.Payee), patience: resendAfter, meters: map[money.OrderID]*meter{}, ticked: map[money.OrderID]int{},
 	}
 }
 
@@ -163,7 +168,7 @@ func (p *Payer) Step(in step.Input) step.Effects {
 		case step.Recv:
 			p.recv(ev, &fx)
 		case step.Linked:
-			p.again = true
+			p.again, p.patience = true, resendAfter
 		case step.Unlinked:
 		case step.Rang:
 			p.rang(ev.ID, &fx)
@@ -219,6 +224,7 @@ func (p *Payer) recv(ev step.Recv, fx *step.Effects) {
 			fx.Done = append(fx.Done, step.Outcome{ID: Opened})
 		}
 	case Taken:
+		p.patience = resendAfter
 		p.taken(msg.Stamped, fx)
 	}
 }
@@ -399,8 +405,11 @@ func (p *Payer) send(fx *step.Effects) {
 		m, p.sent = Agreed{p.Terms}, p.now
 	case pending == 0:
 		return
-	case p.again || pending == 1 && p.fresh() || p.now >= p.sent+resendAfter:
+	case p.again || pending == 1 && p.fresh() || p.now >= p.sent+p.patience:
 		m, p.sent = p.message(true), p.now
+		if p.again || len(p.orders)+len(p.ticks) == 0 {
+			p.patience = min(2*p.patience, resendAtMost)
+		}
 		p.dirty = true // it says which stamps are on disk
 	case p.fresh():
 		m = p.message(false)
@@ -408,7 +417,7 @@ func (p *Payer) send(fx *step.Effects) {
 		return
 	}
 	fx.Send = append(fx.Send, step.Packet{To: p.peer, Msg: m})
-	fx.Wake = append(fx.Wake, step.Alarm{ID: "resend", At: p.sent + resendAfter})
+	fx.Wake = append(fx.Wake, step.Alarm{ID: "resend", At: p.sent + p.patience})
 }
 
 func (p *Payer) fresh() bool { return len(p.orders)+len(p.ticks) > 0 }
