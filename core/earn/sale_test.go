@@ -408,3 +408,32 @@ func number(o money.OrderID) (n int) {
 	}
 	panic(fmt.Sprint("order ", o))
 }
+
+// No record makes the book panic, and what it takes it writes again to the byte.
+func FuzzLoadSale(f *testing.F) {
+	s := newStore(f)
+	s.till(s.sell(1, 50, holding), s.sell(2, 50, nil))
+	s.till(heldFor(1, 50, s.now+step.Hour), paid(2, 50), paid(3, 7))
+	for _, r := range s.book().Durable() {
+		f.Add(r.Value)
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		disk := &sim.Disk{}
+		key := "earn/o/" + id(1).Key()
+		disk.Commit([]step.Record{{Key: key, Value: value}})
+		book, err := earn.Load(disk, nil, nil)
+		if err != nil {
+			return
+		}
+		first := book.Durable()
+		disk.Commit(first)
+		again, err := earn.Load(disk, nil, nil)
+		if err != nil {
+			t.Fatalf("what it wrote cannot be read: %v", err)
+		}
+		equal := func(x, y step.Record) bool { return x.Key == y.Key && bytes.Equal(x.Value, y.Value) }
+		if !slices.EqualFunc(first, again.Durable(), equal) {
+			t.Fatalf("%v, and then %v", first, again.Durable())
+		}
+	})
+}

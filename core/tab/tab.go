@@ -413,6 +413,9 @@ func Load(db step.Reader) (*Tabs, error) {
 		if r.Len() > 0 {
 			o.outs = r.Uvarint()
 		}
+		if in := o.left + o.back; in > o.in {
+			r.Fail(fmt.Errorf("%v are left of %v that came in", in, o.in))
+		}
 		t.tabs[id] = o
 		t.queue = append(t.queue, o)
 		t.next = max(t.next, o.n+1)
