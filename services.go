@@ -41,8 +41,9 @@ type Service struct {
 	// the money goes back.
 	Within string `toml:"within"`
 	Hold   bool   `toml:"hold"` // take the money only when it is delivered
-	// From says who delivers: "device:NAME", "http://…", "data:NAME", or what is built
-	// in or has been given to Open.
+	// From says who delivers: "device:NAME", "http://…", readings from
+	// "data:lines:FILE", "data:files:FOLDER" or "data:device:NAME", or what is built in
+	// or has been given to Open.
 	From string `toml:"from"`
 	// Path and Host are what the paywall asks money for, of a service "http://…":
 	// "/api/", "api.example.org" (patterns of http.ServeMux). Default: /ITEM/, which

@@ -170,6 +170,9 @@ func (s *Shop) SetService(ctx context.Context, v offer.Service) error {
 	if err != nil {
 		return err
 	}
+	if v.Fiat != (offer.Fiat{}) && !slices.ContainsFunc(s.o.Rates, func(r *RateSource) bool { return r.Currency == v.Fiat.Currency }) {
+		return invalid("set price", fmt.Errorf("nobody says what a bitcoin costs in %s: name it in [[rate]] first", v.Fiat.Currency))
+	}
 	v.From = was.From
 	data, err := json.Marshal(v)
 	if err != nil {

@@ -242,6 +242,17 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// A price that nothing can be quoted at is not taken.
+func TestNoPriceInACurrencyWithoutARate(t *testing.T) {
+	k := open(t, filepath.Join(t.TempDir(), "state"), newKey(t))
+	request, _ := k.shop.Service("request")
+	request.Price, request.Fiat = 0, offer.Fiat{Currency: "USD", Micro: 20_000}
+	if err := k.shop.SetService(t.Context(), request); !errors.Is(err, money.Invalid) {
+		t.Fatalf("a price in a currency without a rate: %v", err)
+	}
+	k.quote(gateway.Ask{Service: "request", Units: 1})
+}
+
 // What was bought at a price is had at that price.
 func TestSessionKeepsItsPrice(t *testing.T) {
 	k := open(t, filepath.Join(t.TempDir(), "state"), newKey(t))

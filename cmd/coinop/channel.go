@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coinop.dev/core/bitcoin/tx"
+	"coinop.dev/core/keys"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/money"
 	"coinop.dev/engine"
@@ -164,7 +165,11 @@ func (o *channelOrder) parse() (n node.Open, addr string, err error) {
 type local struct{ *station }
 
 func (l local) summary(ctx context.Context) (node.Summary, error) {
-	return lnrail.Summary(ctx, l.Engine)
+	s, err := lnrail.Summary(ctx, l.Engine)
+	if s.Node == (keys.Public{}) { // no rail of it is Lightning's
+		s.Node, s.Sentence = l.Key.Public(), "this machine has no Lightning node: name lightning: among its rails"
+	}
+	return s, err
 }
 
 // reaching is how long a peer has to answer.

@@ -29,7 +29,7 @@ func checkDeliverers(c coinop.Config) error {
 	for _, s := range c.Sell {
 		kind, _, named := strings.Cut(s.From, ":")
 		if devices[s.From] == nil && !(named && (kind == "device" || kind == "http" || kind == "https" || kind == "data")) {
-			return usage{fmt.Errorf("item %q is sold from %q; there is sensor and charger, device:NAME, http://…, data:NAME", s.Item, s.From)}
+			return usage{fmt.Errorf("item %q is sold from %q; there is sensor and charger, device:NAME, http://…, data:lines:FILE, data:files:FOLDER, data:device:NAME", s.Item, s.From)}
 		}
 	}
 	return nil

@@ -38,7 +38,7 @@ func playCommand(u *ui) *cobra.Command {
 		Use: "play", Short: "Be a device: say what it is told to do, and acknowledge it", Args: noArgs,
 		Long: "A device on this computer, over MQTT: it claims its place at a gateway with a code, once, and from then on prints\n" +
 			"each command as a line of JSON and acknowledges it. Its key and what it has done are in its folder.",
-		Example: "  coinop device play --gateway http://127.0.0.1:8402 --broker 127.0.0.1:1883 --code COIN1…\n" +
+		Example: "  coinop device play --gateway http://127.0.0.1:8402 --broker 127.0.0.1:1883 --code CP1…\n" +
 			"  coinop device play --broker 127.0.0.1:1883                # the next time\n" +
 			"  coinop device play --broker 127.0.0.1:1883 --broken       # it says that it cannot",
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.run(cmd.Context(), u) },

@@ -198,10 +198,10 @@ func TestOldStoreIsRefused(t *testing.T) {
 	}
 	start := func() (uint64, error) {
 		s, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler))
-		defer s.Close()
 		if err != nil {
 			return 0, err
 		}
+		defer s.Close()
 		return s.Engine.Start, nil
 	}
 	state := filepath.Join(c.Data, "state")

@@ -111,7 +111,6 @@ func (s *store) same() {
 	}
 }
 
-func (s *store) state(n int) string { return s.book().Order(id(n)).State }
 
 func (s *store) want(n int, state string) {
 	s.t.Helper()

@@ -15,6 +15,7 @@
 package coap
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -115,7 +116,7 @@ func (d *Door) Handle(ctx context.Context, r coap.Request) coap.Response {
 func (d *Door) list() coap.Response {
 	var links []string
 	for _, v := range d.o.Shop.Services() {
-		links = append(links, fmt.Sprintf("</%s>;rt=coinop.sale;ct=%d;title=%q", v.Name, wire.FormatOffer, strings.ToValidUTF8(v.Title, "")))
+		links = append(links, fmt.Sprintf("</%s>;rt=coinop.sale;ct=%d;title=%q", v.Name, wire.FormatOffer, strings.ToValidUTF8(cmp.Or(v.Title, v.Name), "")))
 	}
 	return coap.Response{Code: wire.Content, Format: formatLinks, Payload: []byte(strings.Join(links, ","))}
 }

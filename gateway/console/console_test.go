@@ -403,3 +403,21 @@ func TestALongPast(t *testing.T) {
 		}
 	}
 }
+
+// An order's page tells each of its steps, when it happened.
+func TestWhatHappenedToAnOrder(t *testing.T) {
+	w := open(t)
+	id := w.buy("wash", 12, "mqtt/hall-east", "settled")
+	_, err := w.shop.Refund(t.Context(), id, "")
+	must(t, err)
+	w.filed(id, "refunded")
+	_, body := w.login("look").get("/console/orders/" + id.String())
+	at := 0
+	for _, step := range []string{"Paid: ", "by mqtt/hall-east", "Delivered", "are credit that the buyer can spend here"} {
+		next := strings.Index(body[at:], step)
+		if next < 0 {
+			t.Fatalf("%q is not told, or not in its place:\n%s", step, body)
+		}
+		at += next
+	}
+}

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"coinop.dev/core/earn"
+	"coinop.dev/core/journal"
 	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/core/tab"
@@ -102,6 +104,9 @@ type orderPage struct {
 	PayOut   bool // what is left of its credit can be paid out
 }
 
+// maxSteps is how many of an order's steps are shown, the last ones.
+const maxSteps = 50
+
 // A moment is what happened to an order, or has to happen by then.
 type moment struct {
 	mark
@@ -121,7 +126,11 @@ func (c *Console) order(w http.ResponseWriter, r *http.Request, v *visit) error 
 		return err
 	}
 	p.Ack = hex.EncodeToString(p.Order.Ack)
-	p.Timeline = timeline(p.Order)
+	events, err := c.Books.EventsOf(ctx, id.String(), maxSteps)
+	if err != nil {
+		return err
+	}
+	p.Timeline = timeline(p.Order, events)
 	if p.Tab || p.Order.Credit > 0 {
 		b, ok, err := c.shop.Balance(ctx, id)
 		if err != nil {
@@ -171,39 +180,75 @@ func (c *Console) findOrder(ctx context.Context, id money.OrderID) (o books.Orde
 	return o, filed, nil
 }
 
-func timeline(o books.Order) (list []moment) {
-	first := moment{stateMark("paid"), o.First, "Paid: " + sats(o.Paid) + " by " + o.Buyer}
-	switch {
-	case o.Test:
-		first = moment{signed("test", "quiet", "flask"), o.First, "Fired as a test, nobody paid"}
-	case o.State == "held":
-		first = moment{stateMark("held"), o.First, "The money is held: " + sats(o.Due)}
+// timeline is what happened to an order by its events, or, as far as those are not
+// kept or not filed yet, by what it is now.
+func timeline(o books.Order, events []books.Event) (list []moment) {
+	begun := o.Order
+	if begun.At = o.First; begun.State != "held" {
+		begun.State = "paid"
 	}
-	list = append(list, first)
-	switch o.State {
-	case "paid", "held":
+	var was earn.Order
+	add := func(now earn.Order) {
+		if now.State != was.State || now.Back != was.Back {
+			list = append(list, happened(now, was))
+			was = now
+		}
+	}
+	for _, e := range events {
+		var now earn.Order
+		if kind, _, _ := strings.Cut(e.Type, "."); kind != "order" && e.Type != journal.TestFired || json.Unmarshal(e.Data, &now) != nil || now.State == "" {
+			continue
+		}
+		if now.At == 0 {
+			now.At = e.At
+		}
+		if len(list) == 0 && now.State != "paid" && now.State != "held" {
+			add(begun)
+		}
+		add(now)
+	}
+	if len(list) == 0 {
+		add(begun)
+	}
+	add(o.Order)
+	if o.State == "paid" || o.State == "held" {
 		text := "Waiting for delivery, without a deadline"
 		if o.Until > 0 {
 			text = "It must be delivered by " + exactly(o.Until) + ", or the money goes back"
 		}
-		return append(list, moment{signed("waiting", "quiet", "clock"), o.Until, text})
-	case "delivered", "settled":
-		text := "Delivered"
-		if len(o.Ack) > 0 {
-			text = "Delivered, and acknowledged by " + o.Device + " with its signature"
-		}
-		if o.Tab {
-			text = "A prepaid session was opened with it"
-		}
-		return append(list, moment{stateMark(o.State), o.At, text})
-	case "refunded":
-		text := sats(o.Back) + " went back to " + o.How
-		if o.Credit > 0 {
-			text = sats(o.Back) + " are credit that the buyer can spend here"
-		}
-		return append(list, moment{stateMark("refunded"), o.At, text})
+		list = append(list, moment{signed("waiting", "quiet", "clock"), o.Until, text})
 	}
-	return append(list, moment{stateMark(o.State), o.At, stateMark(o.State).Means})
+	return list
+}
+
+// happened is the moment at which an order became what it is now.
+func happened(now, was earn.Order) moment {
+	m := moment{stateMark(now.State), now.At, stateMark(now.State).Means}
+	switch now.State {
+	case "paid":
+		m.Text = "Paid: " + sats(now.Paid) + " by " + now.Buyer
+		if now.Test {
+			m.mark, m.Text = signed("test", "quiet", "flask"), "Fired as a test, nobody paid"
+		}
+	case "held":
+		m.Text = "The money is held: " + sats(now.Due)
+	case "delivered", "settled":
+		switch {
+		case was.State == "delivered": // and what that means is told
+		case now.Tab:
+			m.Text = "A prepaid session was opened with it"
+		case len(now.Ack) > 0:
+			m.Text = "Delivered, and acknowledged by " + now.Device + " with its signature"
+		default:
+			m.Text = "Delivered"
+		}
+	case "refunded":
+		m.Text = sats(now.Back) + " went back to " + now.How
+		if now.How == "credit" {
+			m.Text = sats(now.Back) + " are credit that the buyer can spend here"
+		}
+	}
+	return m
 }
 
 // refund gives an order's money back.

@@ -216,7 +216,7 @@ func (d *Daemon) openCoAP(_ context.Context, cert *tls.Config) error {
 	if c.Listen == "" && c.DTLS == "" {
 		return nil
 	}
-	door := gatewaycoap.New(gatewaycoap.Options{Shop: d.Machine.Shop, Source: &d.readings, Devices: coapDevices{d}})
+	door := gatewaycoap.New(gatewaycoap.Options{Shop: d.Machine.Shop, Source: coapReadings{d}, Devices: coapDevices{d}})
 	start := func(name string, listen func() (*coap.Server, error)) error {
 		s, err := listen()
 		if err != nil {
@@ -241,6 +241,36 @@ func (d *Daemon) openCoAP(_ context.Context, cert *tls.Config) error {
 		}
 	}
 	return start("coaps", func() (*coap.Server, error) { return coap.ListenDTLS(c.DTLS, door.Handle, o) })
+}
+
+// coapReadings is what is sold by session: what the device that a service is of
+// measures.
+type coapReadings struct{ d *Daemon }
+
+func (c coapReadings) Read(ctx context.Context, service string, units uint64) ([]byte, error) {
+	name, err := c.measured(service)
+	if err != nil {
+		return nil, err
+	}
+	return c.d.readings.Read(ctx, name, units)
+}
+
+func (c coapReadings) Follow(ctx context.Context, service string, each func([]byte) error) error {
+	name, err := c.measured(service)
+	if err != nil {
+		return err
+	}
+	return c.d.readings.Follow(ctx, name, each)
+}
+
+// measured is NAME or NAME/KIND of a service from "data:device:NAME".
+func (c coapReadings) measured(service string) (string, error) {
+	v, _ := c.d.Machine.Shop.Service(service)
+	name, ok := strings.CutPrefix(v.From, "data:device:")
+	if !ok {
+		return "", fmt.Errorf("%s is not what a device measures, and is not sold by session here", service)
+	}
+	return name, nil
 }
 
 type coapDevices struct{ d *Daemon }

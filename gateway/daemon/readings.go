@@ -16,7 +16,7 @@ const (
 )
 
 // readings is what devices have measured last. It is what services sell whose From
-// names a device's reading: "data:NAME" or "data:NAME/KIND".
+// names a device's reading: "data:device:NAME" or "data:device:NAME/KIND".
 type readings struct {
 	mu   sync.Mutex
 	last map[string]measured

@@ -1,4 +1,4 @@
-// Package data sells readings fairly: it is what a service with From "data:NAME" is.
+// Package data sells readings fairly: it is what a service with From "data:…" is.
 // What is sold is delivered with its price, encrypted, and what the payment buys is
 // the key (core/sealed).
 //

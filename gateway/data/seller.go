@@ -34,7 +34,7 @@ type Options struct {
 	// Rails are the open rails: one that is a rail.Sealer sells single readings, and
 	// all that earn sell streams.
 	Rails func() []*rail.Rail
-	// Sources are those of services, by the NAME of "data:NAME".
+	// Sources are those of services, by what follows "data:".
 	Sources map[string]Source
 }
 

@@ -15,6 +15,8 @@
 // time that the event is old, with jitter, at most an hour later, for GiveUp; then it
 // has failed, and somebody may have it delivered again.
 //
+// Each endpoint is served for itself: one that hangs keeps nothing from the others.
+//
 // Deliveries are claimed from the books, so of two gateways that share them one makes
 // each. One that stops in the middle leaves it to the other, and the receiver may then
 // see it twice, under the same name.
@@ -31,7 +33,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -52,19 +53,11 @@ const (
 
 	// maxPause is the longest time between two tries.
 	maxPause = step.Hour
-	// claimFor is how long a claimed delivery is this gateway's. What cannot be done by
-	// then is left to whoever claims it next.
-	claimFor = 15 * step.Second
-	// maxQueue is how many claimed deliveries wait for an endpoint.
-	maxQueue = 64
-	// claimMost is how many are claimed at a time.
-	claimMost = 100
-	// pollEvery is how often the books are asked for what is due.
-	pollEvery = time.Second
-	// roomWait is how long claims wait for room, for endpoints that take their
-	// deliveries fast and have many, and roomPoll how often they look.
-	roomWait = time.Second
-	roomPoll = 5 * time.Millisecond
+	// claimMost is how many deliveries are claimed at a time for an endpoint that takes
+	// them fast; for another it is as many as are sent at once.
+	claimMost = 64
+	// Poll is how often the books are asked for what is due, if nothing happens.
+	Poll = time.Second
 	// slow is what an endpoint takes for an answer that is not fast.
 	slow = time.Second
 	// MinSecret and MaxSecret bound an endpoint's secret, in bytes; maxURL its URL.
@@ -81,6 +74,7 @@ type Options struct {
 	Private     bool
 	Concurrency int // deliveries to one endpoint at a time, 1 to MaxConcurrency
 	Timeout     time.Duration
+	Poll        time.Duration
 	Log         *slog.Logger     // nil: silence
 	Now         func() step.Time // nil: the clock
 }
@@ -95,14 +89,15 @@ type Hooks struct {
 	lanes map[string]*lane // by endpoint
 }
 
-// A lane is what is under way to one endpoint.
+// A lane is what is under way to one endpoint. Each claims for itself, so one that
+// does not answer holds up nothing but its own.
 type lane struct {
-	queue chan books.Due
-	stop  context.CancelFunc
+	wake chan struct{} // there may be something to deliver
+	stop context.CancelFunc
 
 	mu       sync.Mutex
 	endpoint books.Endpoint
-	fast     bool      // as far as is known
+	fast     bool
 	until    step.Time // nothing is sent before: it has just failed
 	failures int       // in a row
 }
@@ -112,7 +107,7 @@ func New(b *books.Books, o Options) *Hooks {
 	if o.Concurrency < 1 || o.Concurrency > MaxConcurrency {
 		o.Concurrency = Concurrency
 	}
-	o.Timeout = cmp.Or(o.Timeout, Timeout)
+	o.Timeout, o.Poll = cmp.Or(o.Timeout, Timeout), cmp.Or(o.Poll, Poll)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
 		o.Now = func() step.Time { return step.Time(time.Now().UnixMilli()) }
@@ -131,57 +126,32 @@ func (h *Hooks) Run(ctx context.Context) {
 	defer h.close()
 	down := false
 	for ctx.Err() == nil {
-		more, err := h.round(ctx, &running)
+		last, err := h.round(ctx, &running)
 		if (err != nil) != down && ctx.Err() == nil {
 			down = err != nil
 			h.o.Log.Warn("webhooks: the books", "reached", !down, "err", err)
 		}
-		if more && err == nil {
-			continue
+		wait, cancel := context.WithTimeout(ctx, h.o.Poll)
+		if err != nil || h.b.Await(wait, last) != nil {
+			<-wait.Done()
 		}
-		select {
-		case <-ctx.Done():
-		case <-h.news(ctx):
-		}
+		cancel()
 	}
 }
 
-// news is closed when there may be something to deliver.
-func (h *Hooks) news(ctx context.Context) <-chan struct{} {
-	c := make(chan struct{})
-	go func() {
-		defer close(c)
-		ctx, cancel := context.WithTimeout(ctx, pollEvery)
-		defer cancel()
-		_, last, err := h.b.Events(ctx, math.MaxInt64, 1, nil)
-		if err == nil {
-			err = h.b.Await(ctx, last)
-		}
-		if err != nil {
-			<-ctx.Done()
-		}
-	}()
-	return c
-}
-
-// round claims what is due and hands it to the lanes; more says that there may be
-// more of it.
-func (h *Hooks) round(ctx context.Context, running *sync.WaitGroup) (more bool, err error) {
+// round wakes the lanes, and returns the number of the last event that they know of.
+func (h *Hooks) round(ctx context.Context, running *sync.WaitGroup) (last uint64, err error) {
+	if _, last, err = h.b.Events(ctx, math.MaxInt64, 1, nil); err != nil {
+		return 0, err
+	}
 	endpoints, err := h.b.Endpoints(ctx)
-	if err != nil {
-		return false, err
+	if err == nil {
+		h.open(ctx, endpoints, running)
 	}
-	h.open(ctx, endpoints, running)
-	if len(endpoints) == 0 {
-		return false, nil
-	}
-	now := h.o.Now()
-	due, err := h.b.Claim(ctx, now, now+claimFor, claimMost)
-	h.hand(ctx, slices.Clone(due))
-	return len(due) == claimMost, err
+	return last, err
 }
 
-// open makes lanes for new endpoints and ends those of dropped ones.
+// open makes lanes for new endpoints, ends those of dropped ones, and wakes all.
 func (h *Hooks) open(ctx context.Context, endpoints []books.Endpoint, running *sync.WaitGroup) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -191,11 +161,9 @@ func (h *Hooks) open(ctx context.Context, endpoints []books.Endpoint, running *s
 		l := h.lanes[p.ID]
 		if l == nil {
 			life, stop := context.WithCancel(ctx)
-			l = &lane{queue: make(chan books.Due, maxQueue), stop: stop, fast: true}
+			l = &lane{wake: make(chan struct{}, 1), stop: stop, endpoint: p}
 			h.lanes[p.ID] = l
-			for range h.o.Concurrency {
-				running.Go(func() { h.work(life, l) })
-			}
+			running.Go(func() { h.work(life, l) })
 		}
 		l.mu.Lock()
 		if l.endpoint.URL != p.URL || l.endpoint.Secret != p.Secret { // repaired, perhaps
@@ -203,6 +171,10 @@ func (h *Hooks) open(ctx context.Context, endpoints []books.Endpoint, running *s
 		}
 		l.endpoint = p
 		l.mu.Unlock()
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
 	}
 	for id, l := range h.lanes {
 		if !there[id] {
@@ -221,98 +193,74 @@ func (h *Hooks) close() {
 	clear(h.lanes)
 }
 
-// hand gives deliveries to their endpoints' lanes. For lanes that are worth it, it
-// waits a moment until there is room, for all of them together. What is left, or is
-// for an endpoint that has just failed, comes again when its claim ends.
-func (h *Hooks) hand(ctx context.Context, due []books.Due) {
-	for until := time.Now().Add(roomWait); ; {
-		due = slices.DeleteFunc(due, h.put)
-		if len(due) == 0 {
-			return
-		}
-		if ctx.Err() != nil || time.Now().After(until) {
-			break
-		}
-		time.Sleep(roomPoll)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, d := range due {
-		if l := h.lanes[d.Endpoint]; l != nil {
-			l.mu.Lock()
-			l.fast = false
-			l.mu.Unlock()
-		}
-	}
-}
-
-// put puts one delivery into its lane, and reports whether that is done or in vain.
-func (h *Hooks) put(d books.Due) bool {
-	h.mu.Lock()
-	l := h.lanes[d.Endpoint]
-	h.mu.Unlock()
-	if l == nil {
-		return true
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.endpoint.Off || h.late(l.until, d) {
-		return true
-	}
-	select {
-	case l.queue <- d:
-		return true
-	default:
-		return !l.fast
-	}
-}
-
-// late reports whether a delivery that begins at a time may not end before its claim
-// does: then it is the next one's to make.
-func (h *Hooks) late(at step.Time, d books.Due) bool {
-	return max(at, h.o.Now())+step.Time(h.o.Timeout.Milliseconds()) >= d.Next
-}
-
-// work makes the deliveries of one lane, one after the other.
+// work makes the deliveries of one lane.
 func (h *Hooks) work(ctx context.Context, l *lane) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case d := <-l.queue:
-			if p, ok := h.rested(ctx, l, d); ok {
-				h.deliver(ctx, l, p, d)
+	for ctx.Err() == nil {
+		p, left, fast := h.ready(l)
+		if left == 0 && !p.Off {
+			most := h.o.Concurrency
+			if fast {
+				most = claimMost
+			}
+			now := h.o.Now()
+			// If the books cannot be reached, Run says so.
+			if due, err := h.b.Claim(ctx, p.ID, now, now+h.claim(), most); err == nil && len(due) > 0 {
+				h.deliverAll(ctx, l, due)
+				continue
 			}
 		}
+		if left == 0 {
+			left = h.o.Poll
+		}
+		rest := time.NewTimer(min(left, h.o.Poll))
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-rest.C:
+		}
+		rest.Stop()
 	}
 }
 
-// rested waits until a lane may be used again, and returns the endpoint as it is
-// then; false if that is too late for a delivery.
-func (h *Hooks) rested(ctx context.Context, l *lane, d books.Due) (books.Endpoint, bool) {
-	for {
-		l.mu.Lock()
-		p, until := l.endpoint, l.until
-		l.mu.Unlock()
-		left := until - h.o.Now()
-		switch {
-		case ctx.Err() != nil || p.Off || h.late(until, d):
-			return p, false
-		case left <= 0:
-			return p, true
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(min(time.Duration(left)*time.Millisecond, pollEvery)): // it may be repaired meanwhile
-		}
+// ready returns a lane's endpoint as it is now, how long it rests yet, and whether it
+// is fast.
+func (h *Hooks) ready(l *lane) (p books.Endpoint, left time.Duration, fast bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.endpoint, max(time.Duration(l.until-h.o.Now())*time.Millisecond, 0), l.fast
+}
+
+// claim is how long a claimed delivery is this gateway's.
+func (h *Hooks) claim() step.Time { return step.Time(h.o.Timeout.Milliseconds()) * 3 / 2 }
+
+// deliverAll makes deliveries, Concurrency at once, and leaves what cannot end before its
+// claim does, or is for an endpoint that has just failed: that comes again.
+func (h *Hooks) deliverAll(ctx context.Context, l *lane, due []books.Due) {
+	queue := make(chan books.Due, len(due))
+	for _, d := range due {
+		queue <- d
 	}
+	close(queue)
+	var all sync.WaitGroup
+	for range h.o.Concurrency {
+		all.Go(func() {
+			for d := range queue {
+				p, left, _ := h.ready(l)
+				if late := h.o.Now()+step.Time(h.o.Timeout.Milliseconds()) >= d.Next; ctx.Err() != nil || late || left > 0 || p.Off {
+					return
+				}
+				h.deliver(ctx, l, p, d)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // deliver tries once, and files what came of it.
 func (h *Hooks) deliver(ctx context.Context, l *lane, p books.Endpoint, d books.Due) {
 	began := time.Now()
 	status, err := h.send(ctx, p, d.ID(), d.What)
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return // the claim ends, and it is made again
 	}
 	now := h.o.Now()

@@ -32,7 +32,7 @@ func (b *Books) Apply(ctx context.Context, events []journal.Event) (upTo uint64,
 	}
 	var seq uint64
 	err = b.change(ctx, func(c change) error {
-		a := apply{change: c, gateway: b.gateway, sums: tally{}}
+		a := apply{change: c, gateway: b.gateway, sums: newTally()}
 		if err := a.begin(); err != nil {
 			return err
 		}
@@ -140,10 +140,10 @@ func (a *apply) orders(events []journal.Event) error {
 	}
 	for _, o := range told {
 		if was := now[o.ID]; was != nil {
-			a.sums.add(was.First, was.Item, was.Device, was.share(), -1)
+			a.sums.order(was, -1)
 			o.First = was.First
 		}
-		a.sums.add(o.First, o.Item, o.Device, o.share(), 1)
+		a.sums.order(&o, 1)
 		now[o.ID] = &o
 	}
 	var rows [][]any

@@ -29,7 +29,7 @@ const (
 	// callWait is how long a question may take whose context has no deadline. A
 	// gateway that is cut off from its database learns it after so long.
 	callWait = 10 * time.Second
-	// statementWait is callWait for a month of every order.
+	// statementWait is callWait for a payer's month, who may have bought all of it.
 	statementWait = time.Minute
 	// maxConns bounds the connections to PostgreSQL of one gateway, maxReaders
 	// those to a SQLite file besides the one that writes.
@@ -40,8 +40,8 @@ const (
 	serverWait = "15000"
 )
 
-// What is kept. Orders, payments and sums are kept for ever: a million orders are
-// some 600 MB.
+// What is kept. Orders, payments and sums are kept for ever: a million orders of
+// ten thousand devices are some 700 MB.
 const (
 	// KeepEvents is how many events can be read again, by whoever follows them and
 	// for webhooks.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,6 +75,19 @@ func (b *Books) Events(ctx context.Context, after uint64, most int, types []stri
 		return list, list[most-1].Seq, nil
 	}
 	return list, last, nil
+}
+
+// EventsOf returns the newest events of a subject, at most most and MaxPage, oldest
+// first: those of an order's ID are its history, as far as events are kept.
+func (b *Books) EventsOf(ctx context.Context, subject string, most int) (list []Event, err error) {
+	err = b.rows(ctx, "SELECT seq, gateway, n, at_ms, type, subject, data FROM events WHERE subject = ? ORDER BY seq DESC LIMIT ?",
+		[]any{text(subject), min(max(most, 1), MaxPage)}, func(r *sql.Rows) error {
+			e, err := scanEvent(r)
+			list = append(list, e)
+			return err
+		})
+	slices.Reverse(list)
+	return list, err
 }
 
 // scanEvent reads an event, and into more what else the row has.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"coinop.dev/core/journal"
+	"coinop.dev/core/money"
 	"coinop.dev/core/step"
 	"coinop.dev/world/books"
 	"coinop.dev/world/drive"
@@ -53,6 +54,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestTheBooksFollowTheMachine(t *testing.T) {
+	t.Parallel()
 	b, h := open(t, "sqlite://"+filepath.Join(t.TempDir(), "books.db"), "gate"), host(t)
 	note(t, h, 1) // before anybody follows
 	following, stop := context.WithCancel(ctx)
@@ -77,6 +79,7 @@ func TestTheBooksFollowTheMachine(t *testing.T) {
 }
 
 func TestTheJournalWaitsWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
 	proxy := pgtest.NewProxy(t, pgtest.Start(t))
 	b, h := open(t, proxy.URI, "gate"), host(t)
 	proxy.Cut()
@@ -100,12 +103,14 @@ func TestTheJournalWaitsWhileTheDatabaseIsAway(t *testing.T) {
 // TestCutsLoseNothingAndFileNothingTwice cuts the network at random moments,
 // also between a commit and its answer.
 func TestCutsLoseNothingAndFileNothingTwice(t *testing.T) {
+	t.Parallel()
+	events := often(150, 600)
 	proxy := pgtest.NewProxy(t, pgtest.Start(t))
 	b, h := open(t, proxy.URI, "gate"), host(t)
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	go b.Follow(following, h, nil)
-	for n := range 300 {
+	for n := range events {
 		note(t, h, n)
 		if n%2 == 0 {
 			time.Sleep(time.Millisecond)
@@ -120,15 +125,16 @@ func TestCutsLoseNothingAndFileNothingTwice(t *testing.T) {
 	proxy.Mend()
 	eventually(t, "all is filed", func() bool {
 		n, err := b.Cursor(ctx)
-		return err == nil && n == 300 && waiting(t, h) == 0
+		return err == nil && n == uint64(events) && waiting(t, h) == 0
 	})
-	wantTotals(t, b, books.Totals{Orders: 300, Earned: 1_500_000})
-	if list, _, err := b.Events(ctx, 0, 500, nil); err != nil || len(list) != 300 {
+	wantTotals(t, b, books.Totals{Orders: int64(events), Earned: money.Amount(5000 * events)})
+	if list, _, err := b.Events(ctx, 0, 500, nil); err != nil || len(list) != min(events, 500) {
 		t.Errorf("%d events, %v", len(list), err)
 	}
 }
 
 func TestASilentDatabaseIsGivenUp(t *testing.T) {
+	t.Parallel()
 	proxy := pgtest.NewProxy(t, pgtest.Start(t))
 	b := open(t, proxy.URI, "gate")
 	proxy.Mute()
@@ -141,6 +147,7 @@ func TestASilentDatabaseIsGivenUp(t *testing.T) {
 }
 
 func TestAMachineThatBeganAnewIsNotFollowed(t *testing.T) {
+	t.Parallel()
 	b, j := open(t, "sqlite://"+filepath.Join(t.TempDir(), "books.db"), "gate"), &tape{}
 	for n := range 5 {
 		apply(t, b, j.order(noon, sale(n, "paid")))

@@ -17,6 +17,7 @@ import (
 )
 
 func TestAWebhookIsOwedEachEventOnce(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		b, j := open(t, uri, "gate"), &tape{}
 		must(t, b.PutEndpoint(ctx, books.Endpoint{ID: "all", URL: "https://a", Secret: "s"}))
@@ -24,30 +25,39 @@ func TestAWebhookIsOwedEachEventOnce(t *testing.T) {
 		must(t, b.PutEndpoint(ctx, books.Endpoint{ID: "off", URL: "https://c", Off: true}))
 		apply(t, b, j.order(noon, sale(1, "paid")), j.event(noon, journal.DeviceFault, "pump", map[string]any{"text": "dry"}))
 
-		first, err := b.Claim(ctx, noon, noon+step.Minute, 2)
-		must(t, err)
-		rest, err := b.Claim(ctx, noon, noon+step.Minute, 10)
-		must(t, err)
-		none, err := b.Claim(ctx, noon, noon+step.Minute, 10)
-		must(t, err)
-		if len(first) != 2 || len(rest) != 1 || len(none) != 0 {
-			t.Fatalf("claimed %d, %d, %d, want 2, 1, 0", len(first), len(rest), len(none))
+		claim := func(endpoint string, now step.Time, most int) []books.Due {
+			t.Helper()
+			list, err := b.Claim(ctx, endpoint, now, noon+step.Minute, most)
+			must(t, err)
+			return list
 		}
-		if w := first[0]; w.ID() != "all-1" || w.What.Type != "order.paid" || w.Attempts != 1 {
+		first, rest, none := claim("all", noon, 1), claim("all", noon, 10), claim("all", noon, 10)
+		fault := claim("faults", noon, 10)
+		if len(first) != 1 || len(rest) != 1 || len(none) != 0 || len(fault) != 1 || len(claim("off", noon, 10)) != 0 {
+			t.Fatalf("claimed %d, %d, %d and %d, want 1, 1, 0 and 1", len(first), len(rest), len(none), len(fault))
+		}
+		if w := first[0]; w.ID() != "all-1" || w.What.Type != "order.paid" || w.Attempts != 0 {
 			t.Errorf("the first is %+v", w)
 		}
 		d := first[0].Delivery
 		d.Status, d.Error = 500, "no"
 		must(t, b.Delivered(ctx, d, noon+1, false, noon+5))
-		must(t, b.Delivered(ctx, first[1].Delivery, noon+1, true, 0))
-		must(t, b.Delivered(ctx, rest[0].Delivery, noon+1, false, 0))
-		again, err := b.Claim(ctx, noon+5, noon+step.Minute, 10)
-		if err != nil || len(again) != 1 || again[0].Attempts != 2 || again[0].Error != "no" {
-			t.Errorf("again: %+v, %v", again, err)
+		must(t, b.Delivered(ctx, fault[0].Delivery, noon+1, false, 0))
+		again := claim("all", noon+5, 10)
+		if len(again) != 1 || again[0].Attempts != 1 || again[0].Error != "no" {
+			t.Errorf("again: %+v", again)
 		}
-		must(t, b.Redeliver(ctx, rest[0].Endpoint, rest[0].Event, noon+9))
-		if once, err := b.Claim(ctx, noon+9, noon+step.Minute, 10); err != nil || len(once) != 1 || once[0].ID() != rest[0].ID() {
-			t.Errorf("redelivered: %+v, %v", once, err)
+		// What was claimed and not tried comes again, and nothing was attempted.
+		if late := claim("all", noon+step.Minute, 10); len(late) != 2 || late[0].Attempts != 1 || late[1].Attempts != 0 {
+			t.Errorf("when the claims have ended: %+v", late)
+		}
+		must(t, b.Delivered(ctx, rest[0].Delivery, noon+1, true, 0))
+		if list := claim("faults", noon+step.Day, 10); len(list) != 0 {
+			t.Errorf("what has failed is claimed: %+v", list)
+		}
+		must(t, b.Redeliver(ctx, "faults", fault[0].Event, noon+9))
+		if once := claim("faults", noon+9, 10); len(once) != 1 || once[0].ID() != fault[0].ID() {
+			t.Errorf("redelivered: %+v", once)
 		}
 		if err := b.Redeliver(ctx, "all", 99, noon); !errors.Is(err, books.ErrUnknown) {
 			t.Errorf("an unknown delivery: %v", err)
@@ -56,6 +66,7 @@ func TestAWebhookIsOwedEachEventOnce(t *testing.T) {
 		if list, _ := b.Deliveries(ctx, "all", 0, 10); len(list) != 0 {
 			t.Errorf("%d deliveries of an endpoint that is gone", len(list))
 		}
+		var err error
 		for n := range books.MaxEndpoints {
 			err = b.PutEndpoint(ctx, books.Endpoint{ID: fmt.Sprint(n)})
 		}
@@ -69,6 +80,7 @@ func TestAWebhookIsOwedEachEventOnce(t *testing.T) {
 }
 
 func TestTwoGatewaysNeverClaimTheSameDelivery(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		two, j := []*books.Books{open(t, uri, "a"), open(t, uri, "b")}, &tape{}
 		must(t, two[0].PutEndpoint(ctx, books.Endpoint{ID: "all", URL: "https://a"}))
@@ -83,7 +95,7 @@ func TestTwoGatewaysNeverClaimTheSameDelivery(t *testing.T) {
 		for g := range 4 {
 			all.Go(func() {
 				for range 12 {
-					list, err := two[g%2].Claim(ctx, noon, noon+step.Minute, 5)
+					list, err := two[g%2].Claim(ctx, "all", noon, noon+step.Minute, 5)
 					if err != nil {
 						t.Error(err)
 					}
@@ -108,6 +120,7 @@ func TestTwoGatewaysNeverClaimTheSameDelivery(t *testing.T) {
 }
 
 func TestAnIdempotencyKeyAnswersOnce(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		b := open(t, uri, "gate")
 		begin := func(request string, at step.Time) (*books.Answer, error) { return b.Begin(ctx, "k", request, at) }
@@ -136,6 +149,7 @@ func TestAnIdempotencyKeyAnswersOnce(t *testing.T) {
 }
 
 func TestOneOfTenRequestsWithOneKeyGoesOn(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		b := open(t, uri, "gate")
 		var mu sync.Mutex
@@ -161,6 +175,7 @@ func TestOneOfTenRequestsWithOneKeyGoesOn(t *testing.T) {
 }
 
 func TestDevicesAreShared(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		a, b := open(t, uri, "a"), open(t, uri, "b")
 		v, err := a.PutDevice(ctx, "pump", `{"v":1}`, 0, noon)
@@ -187,6 +202,7 @@ func TestDevicesAreShared(t *testing.T) {
 }
 
 func TestTheExportIsForSpreadsheetsAndSafe(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		b, j := open(t, uri, "gate"), &tape{}
 		evil := sale(700, "paid")
@@ -230,6 +246,7 @@ func TestTheExportIsForSpreadsheetsAndSafe(t *testing.T) {
 }
 
 func TestAStatementAddsUpAMonthAtItsRates(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		b, j := open(t, uri, "gate"), &tape{}
 		dear, back, light, later, test := sale(2, "settled"), sale(3, "refunded"), sale(4, "paid"), sale(5, "paid"), sale(6, "paid")

@@ -17,7 +17,9 @@ import (
 // random and at once. At no time do they hold more than the limit, and at the
 // end the books and the gateways agree to the msat.
 func TestNoBudgetIsLeasedBeyondItsLimit(t *testing.T) {
-	const limit, gateways, rounds = 1000, 8, 25
+	t.Parallel()
+	const limit, gateways = 1000, 8
+	rounds := often(8, 25)
 	onBoth(t, func(t *testing.T, uri string) {
 		two := []*books.Books{open(t, uri, "a"), open(t, uri, "b")}
 		var mu sync.Mutex
@@ -76,6 +78,7 @@ func TestNoBudgetIsLeasedBeyondItsLimit(t *testing.T) {
 }
 
 func TestGivingBackTwiceGivesBackOnce(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, uri string) {
 		b := open(t, uri, "a")
 		b.Lease(ctx, "pump", noon, 100, 100, "a")
@@ -102,6 +105,7 @@ func TestGivingBackTwiceGivesBackOnce(t *testing.T) {
 // database again and again while both lease. A lease whose answer was lost is
 // lost budget and not budget spent twice.
 func TestAGatewayThatIsCutOffNeverOverspends(t *testing.T) {
+	t.Parallel()
 	const limit = 100_000
 	uri := pgtest.Start(t)
 	proxy := pgtest.NewProxy(t, uri)
@@ -132,7 +136,7 @@ func TestAGatewayThatIsCutOffNeverOverspends(t *testing.T) {
 			}
 		})
 	}
-	for range 6 {
+	for range often(4, 12) {
 		time.Sleep(25 * time.Millisecond)
 		proxy.Cut()
 		time.Sleep(15 * time.Millisecond)

@@ -5,10 +5,19 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"strings"
+	"time"
 )
 
 //go:embed migrations/*.sql
 var files embed.FS
+
+// migrateWait is how long the steps may take together, and the copy before them: a
+// million orders are read again for some.
+const migrateWait = 30 * time.Minute
+
+// forSQLite uncovers what other databases take for a comment.
+var forSQLite = strings.NewReplacer("/*sqlite ", "", "*/", "")
 
 // migrations are the steps from each version to the next, the first from 0.
 func migrations() (steps []string) {
@@ -28,6 +37,8 @@ func migrations() (steps []string) {
 // migrate brings the books to the newest version, all steps or none. backup, if
 // there is one, is called before books that hold something are changed.
 func (b *Books) migrate(ctx context.Context, steps []string, backup func(context.Context, int) error) error {
+	ctx, cancel := context.WithTimeout(ctx, migrateWait)
+	defer cancel()
 	err := b.change(ctx, func(c change) error {
 		if err := b.alone(c); err != nil {
 			return err
@@ -56,7 +67,11 @@ func (b *Books) migrate(ctx context.Context, steps []string, backup func(context
 			return err
 		}
 		for ; version < len(steps); version++ {
-			if _, err := c.tx.ExecContext(ctx, steps[version]); err != nil {
+			step := steps[version]
+			if !b.shared {
+				step = forSQLite.Replace(step)
+			}
+			if _, err := c.tx.ExecContext(ctx, step); err != nil {
 				return fmt.Errorf("to version %d: %w", version+1, err)
 			}
 			if _, err := c.exec("INSERT INTO books_version (version) VALUES (?)", version+1); err != nil {

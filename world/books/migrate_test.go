@@ -14,6 +14,7 @@ import (
 )
 
 func TestOlderBooksAreCopiedAndChanged(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "books.db")
 	for _, uri := range []string{"sqlite://" + path, pgtest.Start(t)} {
@@ -25,22 +26,23 @@ func TestOlderBooksAreCopiedAndChanged(t *testing.T) {
 		copied := 0
 		backup := func(_ context.Context, version int) error { copied = version; return nil }
 		bad := append(migrations(), "CREATE TABLE extra (n BIGINT)", "NONSENSE")
-		if err := b.migrate(ctx, bad, backup); err == nil || !strings.Contains(err.Error(), "to version 3") {
+		if err := b.migrate(ctx, bad, backup); err == nil || !strings.Contains(err.Error(), "to version 4") {
 			t.Errorf("a step that fails: %v", err)
 		}
-		if v, err := b.version(ctx, migrations()); v != 1 || err != nil {
+		if v, err := b.version(ctx, migrations()); v != 2 || err != nil {
 			t.Errorf("after it the version is %d, %v", v, err)
 		}
-		if err := b.migrate(ctx, bad[:2], backup); err != nil || copied != 1 {
+		if err := b.migrate(ctx, bad[:3], backup); err != nil || copied != 2 {
 			t.Errorf("a good step: %v; the copy is of version %d", err, copied)
 		}
-		if _, err := Open(ctx, uri, "gate"); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version is 2") {
+		if _, err := Open(ctx, uri, "gate"); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version is 3") {
 			t.Errorf("opened by an older build: %v", err)
 		}
 	}
 }
 
 func TestTheCopyIsWholeBooks(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "books.db")
 	b := &Books{gateway: "gate"}
@@ -63,7 +65,7 @@ func TestTheCopyIsWholeBooks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	old, err := Open(ctx, "sqlite://"+path+".v1.backup", "gate")
+	old, err := Open(ctx, "sqlite://"+path+".v2.backup", "gate")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,12 +73,13 @@ func TestTheCopyIsWholeBooks(t *testing.T) {
 	if list, err := old.Devices(ctx, 0); len(list) != 1 || err != nil {
 		t.Errorf("the copy has %d devices, %v", len(list), err)
 	}
-	if info, err := os.Stat(path + ".v1.backup"); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(path + ".v2.backup"); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the copy's mode is %v, %v", info.Mode(), err)
 	}
 }
 
 func TestEventsBeyondTheLimitAreForgottenAndThatIsSaid(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	b, err := Open(ctx, "sqlite://"+filepath.Join(t.TempDir(), "books.db"), "gate")
 	if err != nil {

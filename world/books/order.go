@@ -102,9 +102,9 @@ func text(s string) string {
 // number is n as a BIGINT.
 func number[T ~uint64](n T) int64 { return int64(min(n, math.MaxInt64)) }
 
-// maxUnits keeps the sum of a month's orders a BIGINT: what is beyond it is
-// nothing that was sold.
-const maxUnits = 1 << 53
+// maxUnits keeps the sum of a million orders a BIGINT: what is beyond it is nothing
+// that was sold.
+const maxUnits = 1 << 43
 
 func units(n uint64) int64 { return int64(min(n, maxUnits)) }
 

@@ -44,7 +44,8 @@ type Line struct {
 }
 
 // Statement sums the orders of a month, written 2026-11, of a device or of a
-// payer or, if both are empty, of all. Tests are left out.
+// payer or, if both are empty, of all. Tests are left out. The sums of a payer are
+// made of its orders when they are asked for, the others are kept.
 func (b *Books) Statement(ctx context.Context, month, device, buyer string) (s Statement, err error) {
 	begins, err := time.Parse("2006-01", month)
 	if err != nil {
@@ -55,17 +56,13 @@ func (b *Books) Statement(ctx context.Context, month, device, buyer string) (s S
 	}
 	s = Statement{Month: month, Device: device, Buyer: buyer, Lines: []Line{}}
 	s.From, s.To = step.Time(begins.UnixMilli()), step.Time(begins.AddDate(0, 1, 0).UnixMilli())
-	where, args, err := Filter{Device: device, Buyer: buyer, From: s.From, To: s.To}.where("")
-	if err != nil {
-		return s, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, statementWait)
 	defer cancel()
-	const kept = "CASE WHEN state IN ('paid', 'delivered', 'settled') AND paid_msat > back_msat THEN paid_msat - back_msat ELSE 0 END"
-	const lost = "CASE WHEN state IN ('failed', 'refunded', 'expired') THEN 1 ELSE 0 END"
-	err = b.rows(ctx, "SELECT service, currency, COUNT(*), CAST(SUM("+lost+") AS BIGINT), CAST(SUM(units) AS BIGINT), CAST(SUM("+kept+") AS BIGINT), "+
-		"CAST(SUM(back_msat) AS BIGINT), CAST(SUM(fiat_micro) AS BIGINT), MIN(btc_micro), MAX(btc_micro), MIN(rate_ms), MAX(rate_ms), MIN(rate_source), COUNT(DISTINCT rate_source) "+
-		"FROM orders"+where+" AND test = 0 GROUP BY service, currency ORDER BY service, currency LIMIT ?", append(args, MaxPage), func(r *sql.Rows) error {
+	words, args := ofMonth, []any{int64(s.From), text(device), MaxPage}
+	if buyer != "" {
+		words, args = ofBuyer, []any{text(buyer), int64(s.From), int64(s.To), MaxPage}
+	}
+	err = b.rows(ctx, words, args, func(r *sql.Rows) error {
 		var l Line
 		err := r.Scan(&l.Service, &l.Fiat.Currency, &l.Orders, &l.Failed, &l.Units, &l.Earned, &l.Refunded, &l.Fiat.Micro,
 			&l.Low, &l.High, &l.First, &l.Last, &l.Source, &l.Sources)
@@ -80,6 +77,22 @@ func (b *Books) Statement(ctx context.Context, month, device, buyer string) (s S
 	}
 	return s, nil
 }
+
+const (
+	ofMonth = "SELECT service, currency, CAST(SUM(orders) AS BIGINT), CAST(SUM(failed) AS BIGINT), CAST(SUM(units) AS BIGINT), " +
+		"CAST(SUM(earned_msat) AS BIGINT), CAST(SUM(refunded_msat) AS BIGINT), CAST(SUM(fiat_micro) AS BIGINT), " +
+		"MIN(btc_low), MAX(btc_high), MIN(rate_first_ms), MAX(rate_last_ms), MIN(rate_source), COUNT(DISTINCT rate_source) " +
+		"FROM months WHERE at_ms = ? AND device = ? AND orders > 0" + byLine
+
+	ofBuyer = "SELECT service, currency, COUNT(*), CAST(SUM(" + lost + ") AS BIGINT), CAST(SUM(units) AS BIGINT), " +
+		"CAST(SUM(" + kept + ") AS BIGINT), CAST(SUM(back_msat) AS BIGINT), CAST(SUM(fiat_micro) AS BIGINT), " +
+		"MIN(btc_micro), MAX(btc_micro), MIN(rate_ms), MAX(rate_ms), MIN(rate_source), COUNT(DISTINCT rate_source) " +
+		"FROM orders WHERE buyer = ? AND first_ms >= ? AND first_ms < ? AND test = 0" + byLine
+
+	byLine = " GROUP BY service, currency ORDER BY service, currency LIMIT ?"
+	kept   = "CASE WHEN state IN ('paid', 'delivered', 'settled') AND paid_msat > back_msat THEN paid_msat - back_msat ELSE 0 END"
+	lost   = "CASE WHEN state IN ('failed', 'refunded', 'expired') THEN 1 ELSE 0 END"
+)
 
 func (s *Statement) add(l Line) {
 	if len(s.Lines) == 0 {

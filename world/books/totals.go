@@ -3,7 +3,9 @@ package books
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"strings"
 
 	"coinop.dev/core/money"
 	"coinop.dev/core/step"
@@ -62,34 +64,53 @@ func (o *Order) share() (s share) {
 	return s
 }
 
-// A sum is a row of hours or days.
+// A sum is a row of hours, which are by service, or of runs, which are by device.
 type sum struct {
-	table string
-	at    step.Time
-	name  string // the service, or the device
+	run  int64 // how many days of a device, one of runs; 0 is an hour of a service
+	at   step.Time
+	name string
 }
 
+// runs are over how many days the sums of devices are kept, each a multiple of the
+// one before. A month of ten thousand devices is then some 50,000 rows to add up and
+// not 300,000.
+var runs = [...]int64{1, 2, 4, 8, 16}
+
 // tally collects what a batch changes in the sums.
-type tally map[sum]*share
+type tally struct {
+	sums   map[sum]*share
+	months map[month]*sold
+}
+
+func newTally() tally { return tally{map[sum]*share{}, map[month]*sold{}} }
+
+// order adds an order to the sums, or takes it back if sign is -1.
+func (t tally) order(o *Order, sign int64) {
+	t.add(o.First, o.Item, o.Device, o.share(), sign)
+	t.month(o, sign)
+}
 
 func (t tally) add(at step.Time, service, device string, s share, sign int64) {
-	t.one(sum{"hours", at - at%step.Hour, text(service)}, s, sign)
-	if device != "" {
-		t.one(sum{"days", at - at%step.Day, text(device)}, s, sign)
+	t.one(sum{0, at - at%step.Hour, text(service)}, s, sign)
+	if device == "" {
+		return
+	}
+	for _, days := range runs {
+		t.one(sum{days, at - at%(step.Time(days)*step.Day), text(device)}, s, sign)
 	}
 }
 
 func (t tally) one(key sum, s share, sign int64) {
-	if t[key] == nil {
-		t[key] = &share{}
+	if t.sums[key] == nil {
+		t.sums[key] = &share{}
 	}
-	t[key].add(s, sign)
+	t.sums[key].add(s, sign)
 }
 
 // write adds the tally to the sums.
 func (t tally) write(c change, gateway string) error {
-	rows := map[string][][]any{}
-	for key, s := range t {
+	var hours, longer [][]any
+	for key, s := range t.sums {
 		if *s == (share{}) {
 			continue
 		}
@@ -97,19 +118,27 @@ func (t tally) write(c change, gateway string) error {
 		for _, n := range s {
 			row = append(row, n)
 		}
-		rows[key.table] = append(rows[key.table], row)
-	}
-	for _, table := range []string{"hours", "days"} {
-		err := c.insert("INSERT INTO "+table+" (at_ms, name, gateway, "+totalColumns+") VALUES",
-			"ON CONFLICT (at_ms, name, gateway) DO UPDATE SET orders = "+table+".orders + excluded.orders, "+
-				"earned_msat = "+table+".earned_msat + excluded.earned_msat, refunded_msat = "+table+".refunded_msat + excluded.refunded_msat, "+
-				"failed = "+table+".failed + excluded.failed, payments = "+table+".payments + excluded.payments, "+
-				"spent_msat = "+table+".spent_msat + excluded.spent_msat, fees_msat = "+table+".fees_msat + excluded.fees_msat", rows[table])
-		if err != nil {
-			return err
+		if key.run == 0 {
+			hours = append(hours, row)
+		} else {
+			longer = append(longer, append([]any{key.run}, row...))
 		}
 	}
-	return nil
+	return errors.Join(
+		c.insert("INSERT INTO hours (at_ms, name, gateway, "+totalColumns+") VALUES",
+			"ON CONFLICT (at_ms, name, gateway) DO UPDATE SET "+added("hours", totalColumns), hours),
+		c.insert("INSERT INTO runs (days, at_ms, name, gateway, "+totalColumns+") VALUES",
+			"ON CONFLICT (days, at_ms, name, gateway) DO UPDATE SET "+added("runs", totalColumns), longer),
+		t.writeMonths(c, gateway))
+}
+
+// added adds what was to be inserted to the columns of the row that is there.
+func added(table, columns string) string {
+	var all []string
+	for name := range strings.SplitSeq(columns, ", ") {
+		all = append(all, name+" = "+table+"."+name+" + excluded."+name)
+	}
+	return strings.Join(all, ", ")
 }
 
 // A Point is the totals of one hour or day.
@@ -148,21 +177,64 @@ type Named struct {
 
 // ByService are the totals of each service, those that earn most first.
 func (b *Books) ByService(ctx context.Context, from, to step.Time) ([]Named, error) {
-	return b.by(ctx, "hours", from, to)
+	return b.by(ctx, "hours WHERE at_ms >= ? AND at_ms < ?", []any{int64(from), int64(to)})
 }
 
-// ByDevice are the totals of each device of the fleet over whole days, UTC.
+// ByDevice are the totals of each device of the fleet over whole days, UTC, those
+// that earn most first.
 func (b *Books) ByDevice(ctx context.Context, from, to step.Time) ([]Named, error) {
-	return b.by(ctx, "days", from-from%step.Day, to)
+	from -= from % step.Day
+	to += (step.Day - to%step.Day) % step.Day
+	// Beyond the newest day there is nothing, so a run may as well go on.
+	var newest step.Time
+	if _, err := b.one(ctx, "SELECT COALESCE(MAX(at_ms), 0) FROM runs WHERE days = 1", nil, &newest); err != nil {
+		return nil, err
+	}
+	if longest := step.Time(runs[len(runs)-1]) * step.Day; to > newest {
+		to = max(to, newest-newest%longest+longest)
+	}
+	var parts []string
+	var args []any
+	for _, c := range cover(from, to, runs[:]) {
+		parts = append(parts, "SELECT name, "+totalColumns+" FROM runs WHERE days = ? AND at_ms >= ? AND at_ms < ?")
+		args = append(args, c.days, int64(c.from), int64(c.to))
+	}
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	return b.by(ctx, "("+strings.Join(parts, " UNION ALL ")+") AS parts", args)
 }
 
-func (b *Books) by(ctx context.Context, table string, from, to step.Time) (list []Named, err error) {
-	err = b.rows(ctx, "SELECT name, "+sums+" FROM "+table+" WHERE at_ms >= ? AND at_ms < ? GROUP BY name ORDER BY 3 DESC, 1 LIMIT ?",
-		[]any{int64(from), int64(to), MaxPage}, func(r *sql.Rows) error {
-			var n Named
-			err := r.Scan(append([]any{&n.Name}, n.into()...)...)
-			list = append(list, n)
-			return err
-		})
+// A stretch is all runs of so many days that begin from from up to to.
+type stretch struct {
+	days     int64
+	from, to step.Time
+}
+
+// cover are the stretches that make up the time from from up to to, which begin
+// and end with a day: long runs in the middle and short ones at the ends.
+func cover(from, to step.Time, lengths []int64) (list []stretch) {
+	if from >= to {
+		return nil
+	}
+	if len(lengths) > 1 {
+		longer := step.Time(lengths[1]) * step.Day
+		first, last := from+(longer-from%longer)%longer, to-to%longer
+		if first < last {
+			list = append(list, cover(from, first, lengths[:1])...)
+			list = append(list, cover(first, last, lengths[1:])...)
+			return append(list, cover(last, to, lengths[:1])...)
+		}
+	}
+	return []stretch{{lengths[0], from, to}}
+}
+
+func (b *Books) by(ctx context.Context, rows string, args []any) (list []Named, err error) {
+	err = b.rows(ctx, "SELECT name, "+sums+" FROM "+rows+" GROUP BY name ORDER BY 3 DESC, 1 LIMIT ?", append(args, MaxPage), func(r *sql.Rows) error {
+		var n Named
+		err := r.Scan(append([]any{&n.Name}, n.into()...)...)
+		list = append(list, n)
+		return err
+	})
 	return list, err
 }

@@ -1,6 +1,7 @@
 package books
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -107,8 +108,8 @@ const (
 type Delivery struct {
 	Endpoint string    `json:"endpoint"`
 	Event    uint64    `json:"event"`
-	State    string    `json:"state"` // waiting, done, failed
-	Attempts int       `json:"attempts"`
+	State    string    `json:"state"`             // waiting, done, failed
+	Attempts int       `json:"attempts"`          // that came to an end
 	Next     step.Time `json:"next_ms,omitempty"` // when it is tried, while it waits
 	At       step.Time `json:"at_ms"`             // of the last change
 	Status   int       `json:"status,omitempty"`  // of the last answer
@@ -130,17 +131,23 @@ type Due struct {
 	What Event
 }
 
-// Claim returns at most most deliveries that are due at now, and puts them off
-// until until: two gateways do not make the same one, and if this one stops the
-// other does.
-func (b *Books) Claim(ctx context.Context, now, until step.Time, most int) (list []Due, err error) {
+// Claim returns at most most deliveries to an endpoint that are due at now, and
+// puts them off until until: two gateways do not make the same one, and if this one
+// stops the other does. Endpoints are claimed for one by one, so that one that does
+// not answer keeps nothing from the others.
+func (b *Books) Claim(ctx context.Context, endpoint string, now, until step.Time, most int) (list []Due, err error) {
+	const due = "endpoint = ? AND state = 'waiting' AND next_ms <= ?"
+	var one int // mostly there is nothing, and then nobody has to wait
+	if found, err := b.one(ctx, "SELECT 1 FROM deliveries WHERE "+due+" LIMIT 1", []any{endpoint, int64(now)}, &one); err != nil || !found {
+		return nil, err
+	}
 	err = b.change(ctx, func(c change) error {
 		var claimed []Delivery
 		// The condition stands twice: of two gateways that choose the same rows the
 		// second looks again when the first is done.
-		err := c.rows("UPDATE deliveries SET next_ms = ?, attempts = attempts + 1, at_ms = ? WHERE state = 'waiting' AND next_ms <= ? AND (endpoint, event) IN "+
-			"(SELECT endpoint, event FROM deliveries WHERE state = 'waiting' AND next_ms <= ? ORDER BY next_ms, event LIMIT ?) RETURNING "+deliveryColumns,
-			[]any{int64(until), int64(now), int64(now), int64(now), min(max(most, 1), MaxPage)}, func(r *sql.Rows) error {
+		err := c.rows("UPDATE deliveries SET next_ms = ?, at_ms = ? WHERE "+due+" AND event IN "+
+			"(SELECT event FROM deliveries WHERE "+due+" ORDER BY next_ms, event LIMIT ?) RETURNING "+deliveryColumns,
+			[]any{int64(until), int64(now), endpoint, int64(now), endpoint, int64(now), min(max(most, 1), MaxPage)}, func(r *sql.Rows) error {
 				var d Delivery
 				err := r.Scan(d.into()...)
 				claimed = append(claimed, d)
@@ -149,7 +156,7 @@ func (b *Books) Claim(ctx context.Context, now, until step.Time, most int) (list
 		if err != nil {
 			return err
 		}
-		slices.SortFunc(claimed, func(x, y Delivery) int { return int(x.Event) - int(y.Event) })
+		slices.SortFunc(claimed, func(x, y Delivery) int { return cmp.Compare(x.Event, y.Event) })
 		for _, d := range claimed {
 			due := Due{Delivery: d}
 			err := c.rows("SELECT seq, gateway, n, at_ms, type, subject, data FROM events WHERE seq = ?", []any{int64(d.Event)}, func(r *sql.Rows) (err error) {
@@ -166,7 +173,7 @@ func (b *Books) Claim(ctx context.Context, now, until step.Time, most int) (list
 	return list, err
 }
 
-// Delivered files the answer to a delivery that was claimed: it is done, or tried
+// Delivered files an attempt at a delivery that was claimed: it is done, or tried
 // again at next, or has failed if next is 0.
 func (b *Books) Delivered(ctx context.Context, d Delivery, at step.Time, ok bool, next step.Time) error {
 	state := done
@@ -177,7 +184,7 @@ func (b *Books) Delivered(ctx context.Context, d Delivery, at step.Time, ok bool
 		state = waiting
 	}
 	return b.change(ctx, func(c change) error {
-		_, err := c.exec("UPDATE deliveries SET state = ?, next_ms = ?, at_ms = ?, status = ?, error = ? WHERE endpoint = ? AND event = ?",
+		_, err := c.exec("UPDATE deliveries SET attempts = attempts + 1, state = ?, next_ms = ?, at_ms = ?, status = ?, error = ? WHERE endpoint = ? AND event = ?",
 			state, int64(next), int64(at), d.Status, text(d.Error), d.Endpoint, int64(d.Event))
 		return err
 	})

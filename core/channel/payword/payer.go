@@ -19,7 +19,7 @@ const (
 	// must not be given more.
 	resendAfter  = 2 * step.Second
 	resendAtMost = 16 * step.Second
-	retryAfter  = 30 * step.Second
+	retryAfter   = 30 * step.Second
 )
 
 // Why a payer does not take an order.
