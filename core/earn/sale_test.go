@@ -111,7 +111,6 @@ func (s *store) same() {
 	}
 }
 
-
 func (s *store) want(n int, state string) {
 	s.t.Helper()
 	if o := s.book().Order(id(n)); o.State != state {
