@@ -135,7 +135,7 @@ func TestConnections(t *testing.T) {
 	}
 	lost := sum.sent - sum.got
 	t.Logf("%d connections, %d ends told, %d messages sent, %d lost, %d strays", sum.links, sum.ends, sum.sent, lost, sum.strays)
-	if sum.ends < sum.links/2 || sum.links < 10**seeds || sum.got < sum.sent/2 || lost < sum.links || sum.strays == 0 {
+	if sum.ends < sum.links/2 || sum.links < 10**seeds || sum.got < sum.sent/3 || lost < sum.links || sum.strays == 0 {
 		t.Error("the weather was not rough, or too rough")
 	}
 }
