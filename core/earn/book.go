@@ -66,6 +66,8 @@ type Book struct {
 	goods int             // bytes of goods that are kept for doors
 	news  map[*order]bool // payments that the journal has not been told of
 
+	deadline step.Time // that the book is woken by; 0 for none
+
 	now     step.Time // of this step
 	changed bool
 }

@@ -126,7 +126,7 @@ func (b *Book) begin(o *order, w wish, fx *step.Effects) {
 		b.open[o] = true
 		if o.sale.Within > 0 {
 			o.until = b.now + o.sale.Within
-			fx.Wake = append(fx.Wake, b.alarm())
+			b.wakeBy(o.until, fx)
 		}
 		b.note(o, journal.OrderPaid, fx)
 	}
@@ -348,20 +348,21 @@ func (b *Book) overdue(fx *step.Effects) {
 			b.fail(o, why, fx)
 		}
 	}
-	if next := b.alarm(); next.At != 0 {
-		fx.Wake = append(fx.Wake, next)
+	b.deadline = 0
+	for o := range b.open {
+		if (o.state == owed || o.state == held) && o.until != 0 {
+			b.wakeBy(o.until, fx)
+		}
 	}
 }
 
-// alarm is when the next order is overdue; at 0 if none ever is.
-func (b *Book) alarm() step.Alarm {
-	a := step.Alarm{ID: "deadline"}
-	for o := range b.open {
-		if (o.state == owed || o.state == held) && o.until != 0 && (a.At == 0 || o.until < a.At) {
-			a.At = o.until
-		}
+// wakeBy has the book woken at the latest then. An alarm that rings early finds
+// nothing overdue and sets the next one.
+func (b *Book) wakeBy(at step.Time, fx *step.Effects) {
+	if b.deadline == 0 || at < b.deadline {
+		b.deadline = at
+		fx.Wake = append(fx.Wake, step.Alarm{ID: "deadline", At: at})
 	}
-	return a
 }
 
 // opened lists the open sales in the order they were paid.
