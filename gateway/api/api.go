@@ -70,8 +70,8 @@ type API struct {
 	handled []string // patterns outside of huma
 
 	tokens tokens
-	public *limiter // of callers without a credential
-	claims *limiter // of claim codes
+	public *gateway.Limiter // of callers without a credential
+	claims *gateway.Limiter // of claim codes
 
 	bodyTime   time.Duration // how long a body may take
 	slowReader time.Duration // and a reader for what it is sent

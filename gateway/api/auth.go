@@ -16,6 +16,7 @@ import (
 
 	fleetcore "coinop.dev/core/fleet"
 	"coinop.dev/core/macaroon"
+	"coinop.dev/gateway"
 )
 
 // Scopes of credentials. Admin has all of them.
@@ -110,7 +111,7 @@ func (a *API) Who(r *http.Request) (p Principal, err error) {
 	}
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return Principal{from: client(r), method: r.Method}, nil
+		return Principal{from: gateway.Client(r), method: r.Method}, nil
 	}
 	scheme, text, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -129,7 +130,7 @@ func (a *API) verify(m macaroon.Macaroon, r *http.Request) (p Principal, err err
 	if err != nil {
 		return Principal{}, err
 	}
-	p.from, p.method = client(r), r.Method
+	p.from, p.method = gateway.Client(r), r.Method
 	if !p.conditions.Allows("method", p.method) {
 		return Principal{}, refusal(http.StatusForbidden, "RESTRICTED", "the credential is not for "+p.method)
 	}
@@ -185,7 +186,7 @@ func (a *API) Principal(m macaroon.Macaroon) (p Principal, err error) {
 // ask often.
 func (a *API) Admit(r *http.Request, scope string) (Principal, error) {
 	p, err := a.Who(r)
-	if (err != nil || p.Name == "") && !a.public.allow(client(r), time.Now()) {
+	if (err != nil || p.Name == "") && a.public.Take(gateway.Client(r), time.Now()) > 0 {
 		return p, refusal(http.StatusTooManyRequests, "RATE_LIMITED",
 			fmt.Sprintf("callers without a credential may ask %d times a second, and %d all together", clientRate, publicRate))
 	}

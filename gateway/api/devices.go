@@ -162,7 +162,7 @@ func (a *API) joining() {
 			Key  keys.Public `json:"key,omitzero" doc:"node key, in hex; none for a device that will share a secret"`
 		}
 	}) (*body[Card], error) {
-		if !a.claims.allow(who(ctx).from, time.Now()) {
+		if a.claims.Take(who(ctx).from, time.Now()) > 0 {
 			return nil, refusal(http.StatusTooManyRequests, "RATE_LIMITED", "too many claim codes were tried; wait a minute")
 		}
 		c, err := a.Fleet.Claim(ctx, in.Body.Code, in.Body.Key)

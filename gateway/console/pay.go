@@ -43,8 +43,8 @@ const (
 // pays are the offers that people look at on a page.
 type pays struct {
 	root   keys.Secret // of cookies
-	places limiter
-	looks  limiter
+	places *gateway.Limiter
+	looks  *gateway.Limiter
 	waits  chan struct{}
 
 	mu     sync.Mutex
@@ -54,7 +54,7 @@ type pays struct {
 
 func newPays(root keys.Secret) *pays {
 	return &pays{
-		root: root, places: limiter{each: placeRate, burst: placeBurst}, looks: limiter{each: lookRate, burst: lookBurst},
+		root: root, places: newLimiter(placeRate, placeBurst), looks: newLimiter(lookRate, lookBurst),
 		waits: make(chan struct{}, maxWaits), offers: map[money.OrderID]gateway.Offer{},
 	}
 }
@@ -113,8 +113,8 @@ type payWay struct {
 var errBusy = &trouble{http.StatusTooManyRequests, "Too many pages were loaded from your network. Wait a few seconds and load this one again."}
 
 // forPay finds the service of a public page, for whoever does not ask too often.
-func (c *Console) forPay(w http.ResponseWriter, r *http.Request, l *limiter) (offer.Service, bool) {
-	if !l.took(client(r), time.Now()) {
+func (c *Console) forPay(w http.ResponseWriter, r *http.Request, l *gateway.Limiter) (offer.Service, bool) {
+	if l.Take(gateway.Client(r), time.Now()) > 0 {
 		w.Header().Set("Retry-After", "5")
 		c.failPay(w, r, errBusy)
 		return offer.Service{}, false
@@ -146,7 +146,7 @@ func units(v offer.Service, text string) uint64 {
 // payPage says what a service costs. It makes no offer yet: those who only look
 // cost nothing.
 func (c *Console) payPage(w http.ResponseWriter, r *http.Request) {
-	v, ok := c.forPay(w, r, &c.pays.looks)
+	v, ok := c.forPay(w, r, c.pays.looks)
 	if !ok {
 		return
 	}
@@ -158,7 +158,7 @@ func (c *Console) payPage(w http.ResponseWriter, r *http.Request) {
 // place makes an offer and tells the till of it, so that the machine acts as soon
 // as it is paid.
 func (c *Console) place(w http.ResponseWriter, r *http.Request) {
-	v, ok := c.forPay(w, r, &c.pays.places)
+	v, ok := c.forPay(w, r, c.pays.places)
 	if !ok {
 		return
 	}
@@ -169,7 +169,7 @@ func (c *Console) place(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	buyer := "http/local"
-	if from := client(r); from.IsValid() {
+	if from := gateway.Client(r); from.IsValid() {
 		buyer = "http/" + from.Addr().String()
 	}
 	o, err := c.shop.Quote(ctx, gateway.Ask{Service: v.Name, Units: units(v, r.PostForm.Get("units")), Buyer: buyer, Door: "pay"})
@@ -195,7 +195,7 @@ func (c *Console) place(w http.ResponseWriter, r *http.Request) {
 // payState shows how an order stands. A page that says what it has seen is answered
 // when that has changed.
 func (c *Console) payState(w http.ResponseWriter, r *http.Request) {
-	v, ok := c.forPay(w, r, &c.pays.looks)
+	v, ok := c.forPay(w, r, c.pays.looks)
 	if !ok {
 		return
 	}

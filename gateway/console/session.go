@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"coinop.dev/core/macaroon"
 	"coinop.dev/core/step"
+	"coinop.dev/gateway"
 )
 
 const (
@@ -71,7 +71,7 @@ type sessions struct {
 	mu    sync.Mutex
 	in    map[digest]*session
 	once  map[digest]oneTime
-	tries limiter
+	tries *gateway.Limiter
 }
 
 type oneTime struct {
@@ -80,7 +80,7 @@ type oneTime struct {
 }
 
 func newSessions() *sessions {
-	return &sessions{in: map[digest]*session{}, once: map[digest]oneTime{}, tries: limiter{each: tryRate, burst: tryBurst}}
+	return &sessions{in: map[digest]*session{}, once: map[digest]oneTime{}, tries: newLimiter(tryRate, tryBurst)}
 }
 
 func (s *sessions) open(token string, now step.Time) (id string) {
@@ -221,8 +221,8 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 
 func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	no := func(status int, text string) { c.render(w, r, nil, status, "login", "Log in", text) }
-	from, now := client(r), time.Now()
-	if !c.sessions.tries.may(from, now) {
+	from, now := gateway.Client(r), time.Now()
+	if !c.sessions.tries.May(from, now) {
 		w.Header().Set("Retry-After", "5")
 		no(http.StatusTooManyRequests, "Too many wrong tokens came from your network. Wait a few seconds and try again.")
 		return
@@ -234,14 +234,14 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	token := c.sessions.redeem(strings.TrimSpace(r.PostForm.Get("token")), c.now())
 	wrong := "That token is not one of this gateway's, or it was revoked or has expired. Take the one in the file console.token of the gateway's data folder."
 	if token == "" || len(token) > 2*macaroon.MaxSize {
-		c.sessions.tries.took(from, now)
+		c.sessions.tries.Take(from, now)
 		no(http.StatusUnauthorized, wrong)
 		return
 	}
 	p, err := c.Principal(r, token)
 	switch {
 	case err != nil:
-		c.sessions.tries.took(from, now)
+		c.sessions.tries.Take(from, now)
 		no(http.StatusUnauthorized, wrong)
 		return
 	case !p.May(read):
@@ -280,57 +280,7 @@ func (c *Console) logout(w http.ResponseWriter, r *http.Request, _ *visit) error
 	return nil
 }
 
-// limiter bounds what each network may do.
-type limiter struct {
-	each  rate.Limit
-	burst int
-
-	mu      sync.Mutex
-	clients map[netip.Prefix]*rate.Limiter
-}
-
-func (l *limiter) of(client netip.Prefix) *rate.Limiter {
-	c := l.clients[client]
-	if c == nil {
-		if l.clients == nil {
-			l.clients = map[netip.Prefix]*rate.Limiter{}
-		}
-		for old := range l.clients {
-			if len(l.clients) < maxNetworks {
-				break
-			}
-			delete(l.clients, old)
-		}
-		c = rate.NewLimiter(l.each, l.burst)
-		l.clients[client] = c
-	}
-	return c
-}
-
-// may reports whether a network has anything left; took takes it.
-func (l *limiter) may(client netip.Prefix, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.of(client).TokensAt(now) >= 1
-}
-
-func (l *limiter) took(client netip.Prefix, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.of(client).AllowN(now, 1)
-}
-
-// client is the network that one person has: an IPv4 address, or 64 bits of an
-// IPv6 one. It is not valid over a Unix socket.
-func client(r *http.Request) netip.Prefix {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr, bits := at.Addr().Unmap().WithZone(""), 64
-	if addr.Is4() {
-		bits = 32
-	}
-	p, _ := addr.Prefix(bits)
-	return p
+// newLimiter bounds what each network may do.
+func newLimiter(each rate.Limit, burst int) *gateway.Limiter {
+	return gateway.NewLimiter(each, burst, maxNetworks, nil)
 }

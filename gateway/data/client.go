@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"coinop.dev/core/money"
 	"coinop.dev/core/sealed"
+	"coinop.dev/gateway"
 )
 
 // maxAnswer bounds what a seller may answer, in bytes: the JSON of an offer of
@@ -91,7 +91,7 @@ func (c Client) do(ctx context.Context, method, path, ticket string, body []byte
 		return nil, err
 	}
 	if ticket != "" {
-		if name := r.URL.Hostname(); r.URL.Scheme != "https" && !c.Insecure && !loopback(name) {
+		if name := r.URL.Hostname(); r.URL.Scheme != "https" && !c.Insecure && !gateway.Loopback(name) {
 			return nil, refused(fmt.Errorf("%s has no TLS, so anybody on the way could read what is bought; set Insecure to go on all the same", name))
 		}
 		r.Header.Set("Authorization", "Bearer "+ticket)
@@ -115,11 +115,6 @@ func (c Client) do(ctx context.Context, method, path, ticket string, body []byte
 		return nil, said(resp.StatusCode, b)
 	}
 	return b, nil
-}
-
-func loopback(name string) bool {
-	ip := net.ParseIP(name)
-	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // said is a seller's refusal as an error.

@@ -50,7 +50,7 @@ func answer(rw http.ResponseWriter, p *paywall.Problem) {
 // challenges, unless this client has had too many.
 func (b *buyer) refuse(rw http.ResponseWriter, r *http.Request, p *paywall.Problem) {
 	if p.Status == http.StatusPaymentRequired {
-		if wait := b.limit.take(b.net, time.Now()); wait > 0 {
+		if wait := b.limit.Take(b.net, time.Now()); wait > 0 {
 			p = paywall.TooManyRequests.With("this address has asked for too many offers; pay one of them, or wait")
 			p.RetryAfter = int(wait/time.Second) + 1
 		} else if err := b.challenge(rw.Header(), r); errors.Is(err, errFree) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 
 	"coinop.dev/core/money"
 	"coinop.dev/core/paywall"
+	"coinop.dev/gateway"
 )
 
 const (
@@ -159,7 +159,7 @@ func (c *Client) send(r *http.Request, body func() (io.ReadCloser, error), h *ho
 // buy pays for one of the challenges of an answer and returns the credential that
 // proves it; "" if there is none that this client understands.
 func (c *Client) buy(r *http.Request, h *host, resp *http.Response) (string, error) {
-	if name := r.URL.Hostname(); r.URL.Scheme != "https" && !c.Insecure && !loopback(name) {
+	if name := r.URL.Hostname(); r.URL.Scheme != "https" && !c.Insecure && !gateway.Loopback(name) {
 		return "", &money.Error{Kind: money.Refused, Op: "pay " + name, Err: errors.New("it has no TLS, so anybody on the way could take what is bought; set Insecure to pay all the same")}
 	}
 	if p := h.pending; p != nil {
@@ -246,11 +246,6 @@ func replay(r *http.Request) (func() (io.ReadCloser, error), error) {
 func drain(r *http.Response) {
 	io.CopyN(io.Discard, r.Body, 64<<10)
 	r.Body.Close()
-}
-
-func loopback(name string) bool {
-	ip := net.ParseIP(name)
-	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // A choice is one challenge that could be paid.

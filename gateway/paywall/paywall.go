@@ -99,7 +99,7 @@ type Wall struct {
 	key     keys.Secret // of challenges
 	mux     *http.ServeMux
 	routes  []Route // with their patterns
-	limit   *limiter
+	limit   *gateway.Limiter
 	provens provens
 	origins map[string]bool
 	idle    time.Duration
@@ -214,7 +214,7 @@ func (w *Wall) Sell(rt Route, next http.Handler) http.Handler {
 			return
 		}
 		b := &buyer{Wall: w, route: rt, service: v, addr: w.client(r)}
-		b.net = network(b.addr)
+		b.net = gateway.Network(b.addr)
 		b.route.Units = max(rt.Units, v.Min)
 		b.serve(rw, r, next)
 	})
@@ -316,16 +316,6 @@ func (w *Wall) client(r *http.Request) netip.Addr {
 		addr = hop
 	}
 	return addr.Unmap().WithZone("")
-}
-
-// network is what one customer has of addresses: of IPv6 the first 64 bits.
-func network(addr netip.Addr) netip.Prefix {
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	p, _ := addr.Prefix(bits)
-	return p
 }
 
 func (w *Wall) trusts(addr netip.Addr) bool {
