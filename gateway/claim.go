@@ -197,15 +197,14 @@ func (s *Shop) Session(ctx context.Context, p Proof) (Session, error) {
 
 // A Drawn is what a request has reserved of a session.
 type Drawn struct {
-	s       *Shop
-	service offer.Service
-	tab     money.OrderID
-	hold    uint64
+	s     *Shop
+	price price       // of the moment it was drawn
+	quote offer.Quote // that the session was bought by, if this shop has seen it
+	tab   money.OrderID
+	hold  uint64
 	// Reserved is for as many units as it was drawn for; Left is what the session
 	// has beside it.
 	Reserved, Left money.Amount
-	// Free says that nothing is charged.
-	Free bool
 }
 
 // Draw reserves units of a service from a session. An error of kind Refused that
@@ -216,8 +215,18 @@ func (s *Shop) Draw(ctx context.Context, id money.OrderID, service string, units
 		return nil, err
 	}
 	v.Min, v.Max = 0, 0 // those are of an order
-	d := &Drawn{s: s, service: v, tab: id, hold: s.hold.Add(1)}
-	if d.Reserved, err = d.cost(ctx, units); err != nil {
+	d := &Drawn{s: s, tab: id, hold: s.hold.Add(1)}
+	if units > 0 {
+		if d.price, err = s.price(ctx, v, Ask{Service: v.Name, Units: units, Tab: true}); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	if q := s.sessions[id]; q.Service == v.Name {
+		d.quote = q
+	}
+	s.mu.Unlock()
+	if d.Reserved, err = d.cost(units); err != nil {
 		return nil, err
 	}
 	got, err := s.m.Host.Ask(ctx, tab.Name, tab.DrawID(id, d.hold), tab.Draw{Tab: id, Hold: d.hold, Amount: d.Reserved})
@@ -228,28 +237,22 @@ func (s *Shop) Draw(ctx context.Context, id money.OrderID, service string, units
 	return d, nil
 }
 
-func (d *Drawn) cost(ctx context.Context, units uint64) (money.Amount, error) {
+func (d *Drawn) cost(units uint64) (money.Amount, error) {
 	if units == 0 {
 		return 0, nil
 	}
-	due, err := d.s.due(ctx, d.service, Ask{Service: d.service.Name, Units: units, Tab: true})
-	if err != nil {
-		return 0, err
-	}
-	d.s.mu.Lock()
-	q := d.s.sessions[d.tab]
-	d.s.mu.Unlock()
-	if q.Service == d.service.Name {
+	due, err := d.price.due(units)
+	if err == nil && d.quote.Units > 0 {
 		// What was bought at a price is had at that price, if it has gone up since.
-		due = min(due, money.Share(q.Due, units, q.Units))
+		due = min(due, money.Share(d.quote.Due, units, d.quote.Units))
 	}
-	return due, nil
+	return due, err
 }
 
 // Settle says how many units were used after all, at most those that were drawn;
 // the rest is back in the session. It returns what they cost.
 func (d *Drawn) Settle(units uint64) money.Amount {
-	used, err := d.cost(context.Background(), units)
+	used, err := d.cost(units)
 	if err != nil || used > d.Reserved {
 		used = d.Reserved // the estimate stands
 	}

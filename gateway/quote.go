@@ -93,18 +93,38 @@ func (s *Shop) Quote(ctx context.Context, a Ask) (Offer, error) {
 }
 
 // due is what an ask costs now.
-func (s *Shop) due(ctx context.Context, v offer.Service, a Ask) (due money.Amount, err error) {
-	asked := money.Amount(0)
-	if v.Dynamic != "" {
-		if asked, err = askPrice(ctx, v, a); err != nil {
-			return 0, refused("quote "+v.Name, err)
-		}
+func (s *Shop) due(ctx context.Context, v offer.Service, a Ask) (money.Amount, error) {
+	p, err := s.price(ctx, v, a)
+	if err != nil {
+		return 0, err
 	}
 	if a.Tab {
-		v.Max = 0 // that is of one delivery
+		p.service.Max = 0 // that is of one delivery
 	}
-	if due, err = v.Due(a.Units, s.rate(v), asked); err != nil {
-		return 0, invalid("quote "+v.Name, err)
+	return p.due(a.Units)
+}
+
+// A price is a service's at one moment, whatever number of units.
+type price struct {
+	service offer.Service
+	rate    offer.Rate
+	asked   money.Amount // the answer of a dynamic service's URL
+}
+
+func (s *Shop) price(ctx context.Context, v offer.Service, a Ask) (p price, err error) {
+	p = price{service: v, rate: s.rate(v)}
+	if v.Dynamic != "" {
+		if p.asked, err = askPrice(ctx, v, a); err != nil {
+			return p, refused("quote "+v.Name, err)
+		}
+	}
+	return p, nil
+}
+
+func (p price) due(units uint64) (money.Amount, error) {
+	due, err := p.service.Due(units, p.rate, p.asked)
+	if err != nil {
+		return 0, invalid("quote "+p.service.Name, err)
 	}
 	return due, nil
 }

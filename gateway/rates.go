@@ -38,6 +38,9 @@ type RateSource struct {
 	// URL answers with JSON, in which Field, such as data/EUR/last, is the price.
 	URL, Field string
 
+	once  sync.Once
+	fixed uint64 // Fixed in millionths; 0 if that is no number
+
 	mu   sync.Mutex
 	last offer.Rate
 	err  error
@@ -73,11 +76,10 @@ func micro(text string) (uint64, error) {
 // rate is the latest one, or nothing if that is too old.
 func (r *RateSource) rate(now step.Time) offer.Rate {
 	if r.Fixed != "" {
-		m, err := micro(r.Fixed)
-		if err != nil {
+		if r.once.Do(func() { r.fixed, _ = micro(r.Fixed) }); r.fixed == 0 {
 			return offer.Rate{}
 		}
-		return offer.Rate{Currency: r.Currency, Micro: m, Source: "fixed", At: now}
+		return offer.Rate{Currency: r.Currency, Micro: r.fixed, Source: "fixed", At: now}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
