@@ -301,6 +301,7 @@ func (h *Host) Run(ctx context.Context) (err error) {
 	batch := make([]Event, 0, MaxInbox)
 	idle := time.NewTicker(flushAfter)
 	defer idle.Stop()
+	wall, mono := h.now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -309,6 +310,10 @@ func (h *Host) Run(ctx context.Context) (err error) {
 			if err := h.writer.Flush(); err != nil {
 				return &money.Error{Kind: money.Broken, Op: "run machine", Err: err}
 			}
+			if jump := time.Duration(h.now()-wall)*time.Millisecond - time.Since(mono); jump.Abs() > time.Second {
+				h.rewind()
+			}
+			wall, mono = h.now(), time.Now()
 			continue
 		case call := <-h.calls:
 			call()
@@ -414,8 +419,18 @@ type alarm struct {
 	timer *time.Timer
 }
 
-// maxNap is how long an alarm sleeps before it looks at the clock again, which
-// somebody may have put right meanwhile.
+// rewind sets the timers of all alarms anew: the clock that they were set by was
+// put right, or wrong.
+func (h *Host) rewind() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.alarms {
+		a.timer.Reset(h.nap(a.at))
+	}
+}
+
+// maxNap is how long an alarm sleeps before it looks at the clock again, which may
+// have drifted meanwhile, by less than rewind is for.
 const maxNap = time.Minute
 
 func (h *Host) nap(at step.Time) time.Duration {
