@@ -12,6 +12,7 @@ import (
 	"coinop.dev/core/codec"
 	"coinop.dev/core/consent"
 	"coinop.dev/core/fleet"
+	"coinop.dev/core/ledger/gossip"
 	"coinop.dev/core/lightning/node"
 	"coinop.dev/core/lightning/tower"
 	"coinop.dev/core/lightning/wire"
@@ -57,6 +58,8 @@ func Decode(b []byte) (Message, error) {
 		return consent.Decode(b)
 	case wallet.Owns(typ):
 		return wallet.Decode(b)
+	case gossip.Owns(typ):
+		return gossip.Decode(b)
 	case typ%2 == 0:
 		return nil, fmt.Errorf("message type %d is unknown, and even, so it must be understood", typ)
 	}

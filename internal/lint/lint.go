@@ -186,6 +186,7 @@ var pureModules = []string{
 	"github.com/btcsuite/btcd",
 	"github.com/decred/dcrd/crypto", "github.com/decred/dcrd/dcrec",
 	"github.com/fxamacker/cbor", "github.com/veraison/go-cose",
+	"github.com/oasisprotocol/curve25519-voi",
 	"golang.org/x/crypto",
 }
 

@@ -79,7 +79,7 @@ func TestAPlantedViolationIsCaught(t *testing.T) {
 		{"down is fine", downward, pkg("purse", "coinop.dev/rail", "coinop.dev/core/money", "os", "example.com/x"), ""},
 		{"up", downward, pkg("core/step", "coinop.dev/world/drive"), "core/step may not import coinop.dev/world/drive"},
 		{"sideways", downward, pkg("core/channel/payword", "coinop.dev/core/channel/oneway"), "may not import"},
-		{"a channel on a ledger", downward, pkg("core/channel/oneway", "coinop.dev/core/ledger/lattice"), "may not import"},
+		{"a channel on a ledger", downward, pkg("core/channel/oneway", "coinop.dev/core/ledger/lattice/node"), "may not import"},
 		{"the nouns on a core", downward, nouns, "core/money may not import coinop.dev/core/step"},
 		{"a backend on its list", downward, pkg("world/store/bbolt", "coinop.dev/world/store/all"), "may not import"},
 		{"a list on its backends", downward, pkg("world/store/all", "coinop.dev/world/store/bbolt"), ""},
