@@ -31,6 +31,9 @@ func (w *World) carry(from, to *Machine, raw []byte) {
 
 func (w *World) deliver(from, to *Machine, raw []byte) {
 	delay := 1 + step.Time(w.Random("net").Int64N(int64(max(w.Faults.DelayMax, 1))))
+	if w.Distance != nil {
+		delay += w.Distance(from, to)
+	}
 	w.at(w.Now+delay, func() {
 		msg, err := message.Decode(raw)
 		if err != nil || msg == nil || msg.Core() == "" {

@@ -12,6 +12,7 @@
 package sim
 
 import (
+	"cmp"
 	"container/heap"
 	"crypto/sha256"
 	"errors"
@@ -56,6 +57,14 @@ type World struct {
 	Sample int
 	// Bug is planted by tests that show the simulator would find it.
 	Bug Bug
+	// MaxEvents bounds one Run; 0 is the constant.
+	MaxEvents int
+	// Distance is how long a message takes from one machine to another besides
+	// Faults.DelayMax; nil is no time.
+	Distance func(from, to *Machine) step.Time
+	// Silent writes no transcript, for worlds whose figures are wanted and not their
+	// story.
+	Silent bool
 
 	seed       uint64
 	streams    map[string]*rand.Rand
@@ -221,6 +230,9 @@ func (w *World) Transcript() [32]byte { return [32]byte(w.transcript.Sum(nil)) }
 func (w *World) Trace(f func(string)) { w.trace = f }
 
 func (w *World) log(format string, args ...any) {
+	if w.Silent {
+		return
+	}
 	line := fmt.Sprintf(format, args...)
 	fmt.Fprintf(w.transcript, "%d %s\n", w.Now, line)
 	if w.trace != nil {
@@ -235,7 +247,7 @@ const maxEvents = 50_000
 // Run lets time pass until then, or until nothing is left to do.
 func (w *World) Run(until step.Time) error {
 	for n := 0; len(w.queue) > 0 && w.queue[0].at <= until && w.fault == nil; n++ {
-		if n == maxEvents {
+		if n == cmp.Or(w.MaxEvents, maxEvents) {
 			return fmt.Errorf("still busy after %d events at %d ms", n, w.Now)
 		}
 		e := heap.Pop(&w.queue).(entry)
@@ -251,7 +263,9 @@ func (w *World) step(m *Machine, e drive.Event) {
 	if e.Core != "" && m.cores.Core(e.Core) == nil {
 		return
 	}
-	w.log("%s %s %s", short(m), e.Core, describe(e.What))
+	if !w.Silent {
+		w.log("%s %s %s", short(m), e.Core, describe(e.What))
+	}
 	fx := m.cores.Round(w.Now+m.skew, []drive.Event{e})
 	for _, o := range fx.Done {
 		if o.ID == drive.Died {

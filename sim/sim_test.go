@@ -9,14 +9,14 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 1, "first seed")
-	seeds = flag.Int("seeds", 10, "how many seeds to run of each world")
+	seeds = flag.Int("seeds", 5, "how many seeds to run of each world")
 )
 
 func TestWorlds(t *testing.T) {
 	for _, world := range sim.Names() {
 		t.Run(world, func(t *testing.T) {
 			seeds := *seeds
-			if world == "lightning" || world == "gateway" || world == "kiosk" { // their stories are ten times as long
+			if world == "lightning" || world == "gateway" || world == "kiosk" || world == "lattice" { // their stories are ten times as long
 				seeds = (seeds + 3) / 4
 			}
 			for s := *seed; s < *seed+uint64(seeds); s++ {

@@ -15,6 +15,7 @@ var Worlds = map[string]func(seed uint64, trace func(string), bug Bug) ([32]byte
 	"lightning": play(NewLightning),
 	"gateway":   play(NewGateway),
 	"kiosk":     play(NewKiosk),
+	"lattice":   play(NewLattice),
 }
 
 // OrdersPerSeed is how many orders a seed's story has.

@@ -54,7 +54,7 @@ type BcoinEvent struct {
 // StartBcoin installs and runs a bcoin. The error is ErrNoNode where it cannot
 // be run.
 func StartBcoin(ctx context.Context, o BcoinOptions) (*Bcoin, error) {
-	script, err := installBcoin(ctx)
+	script, err := InstallNode(ctx, "bcoin", "spv.js")
 	if err != nil {
 		return nil, err
 	}
@@ -88,55 +88,56 @@ func StartBcoin(ctx context.Context, o BcoinOptions) (*Bcoin, error) {
 	return b, nil
 }
 
-// installBcoin gets bcoin at the versions that interop/bcoin pins, unless they
-// lie in the user's cache folder from an earlier time, and returns the program
-// that drives it. Nothing of it is compiled.
-func installBcoin(ctx context.Context) (script string, err error) {
+// InstallNode gets the packages of npm at the versions that a folder of interop
+// pins, unless they lie in the user's cache folder from an earlier time, and
+// returns the program of that folder beside them. Nothing of it is compiled. The
+// error is ErrNoNode where Node.js is missing.
+func InstallNode(ctx context.Context, name, program string) (script string, err error) {
 	if _, err := exec.LookPath("node"); err != nil {
-		return "", fmt.Errorf("install bcoin: %w", ErrNoNode)
+		return "", fmt.Errorf("install %s: %w", name, ErrNoNode)
 	}
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "coinop.dev/interop").Output()
 	if err != nil {
-		return "", fmt.Errorf("install bcoin: run this from a folder below interop: %w", err)
+		return "", fmt.Errorf("install %s: run this from a folder below interop: %w", name, err)
 	}
 	sum := sha256.New()
-	files := map[string][]byte{"package.json": nil, "package-lock.json": nil, "spv.js": nil}
-	for _, name := range []string{"package.json", "package-lock.json", "spv.js"} {
-		if files[name], err = os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), "bcoin", name)); err != nil {
+	files := map[string][]byte{}
+	for _, file := range []string{"package.json", "package-lock.json", program} {
+		if files[file], err = os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), name, file)); err != nil {
 			return "", err
 		}
-		sum.Write(files[name])
+		sum.Write(files[file])
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
 	cache = filepath.Join(cache, "coinop-interop")
-	folder := filepath.Join(cache, fmt.Sprintf("bcoin-%x", sum.Sum(nil)[:8]))
-	script = filepath.Join(folder, "spv.js")
+	folder := filepath.Join(cache, fmt.Sprintf("%s-%x", name, sum.Sum(nil)[:8]))
+	script = filepath.Join(folder, program)
 	if _, err := os.Stat(script); err == nil {
 		return script, nil
 	}
 	if _, err := exec.LookPath("npm"); err != nil {
-		return "", fmt.Errorf("install bcoin: %w", ErrNoNode)
+		return "", fmt.Errorf("install %s: %w", name, ErrNoNode)
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
-	fresh, err := os.MkdirTemp(cache, "bcoin-")
+	fresh, err := os.MkdirTemp(cache, name+"-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(fresh)
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(fresh, name), text, 0o644); err != nil {
+	for file, text := range files {
+		if err := os.WriteFile(filepath.Join(fresh, file), text, 0o644); err != nil {
 			return "", err
 		}
 	}
 	get := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 	get.Dir = fresh
 	if out, err := get.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("install bcoin: %w: %s", err, out)
+		return "", fmt.Errorf("install %s: %w: %s", name, err, out)
 	}
 	// Two tests may install at once; the second finds the first one's folder.
 	if err := os.Rename(fresh, folder); err != nil && !errors.Is(err, os.ErrExist) {

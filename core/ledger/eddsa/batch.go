@@ -2,7 +2,6 @@ package eddsa
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/oasisprotocol/curve25519-voi/curve"
 	"github.com/oasisprotocol/curve25519-voi/curve/scalar"
@@ -10,7 +9,7 @@ import (
 
 // chunk is how many signatures are checked by one equation: more are hardly
 // faster, and one bad one makes all of its chunk be checked again one by one.
-const chunk = 256
+const chunk = 128
 
 // A Batch checks many signatures by one equation, which says of each what
 // VerifyCofactored says.
@@ -23,9 +22,9 @@ type Batch struct {
 	hash    Hash
 	cache   *Cache
 	entries []entry
-	keys    []*key                // the different ones
-	places  map[[KeySize]byte]int // of a key in keys
-	bad     bool                  // an entry cannot be good
+	keys    []*key                // the different ones of every chunk
+	first   []int                 // where the keys of every chunk begin
+	places  map[[KeySize]byte]int // in keys, of the last chunk's
 	strict  bool
 }
 
@@ -69,20 +68,22 @@ func (b *Batch) Len() int { return len(b.entries) }
 
 // Reset empties the batch for another one.
 func (b *Batch) Reset() {
-	clear(b.places)
 	clear(b.keys)
-	b.entries, b.keys, b.bad = b.entries[:0], b.keys[:0], false
+	b.entries, b.keys, b.first = b.entries[:0], b.keys[:0], b.first[:0]
 }
 
 // Add puts a signature in. The message is not kept.
 func (b *Batch) Add(public [KeySize]byte, msg []byte, sig [SignatureSize]byte) {
+	if len(b.entries)%chunk == 0 {
+		clear(b.places)
+		b.first = append(b.first, len(b.keys))
+	}
 	b.entries = append(b.entries, entry{})
 	e := &b.entries[len(b.entries)-1]
 	e.key = -1
 	if e.open(b.hash, public, msg, sig) && !(b.strict && SmallOrder(public)) {
 		e.key = b.place(public)
 	}
-	b.bad = b.bad || e.key < 0
 }
 
 // place is where the key stands in keys, or -1 if it is no point.
@@ -104,13 +105,17 @@ func (b *Batch) place(public [KeySize]byte) int {
 func (b *Batch) Verify() (all bool, each []bool) {
 	each = make([]bool, len(b.entries))
 	all = true
-	for from := 0; from < len(b.entries); from += chunk {
-		part := b.entries[from:min(from+chunk, len(b.entries))]
-		together := b.together(part)
-		for i := range part {
-			each[from+i] = together || b.alone(&part[i])
+	for c, first := range b.first {
+		from, end := c*chunk, len(b.keys)
+		if c+1 < len(b.first) {
+			end = b.first[c+1]
 		}
-		all = all && together
+		part := b.entries[from:min(from+chunk, len(b.entries))]
+		together := b.together(part, first, end)
+		for i := range part {
+			each[from+i] = part[i].key >= 0 && (together || b.alone(&part[i]))
+			all = all && each[from+i]
+		}
 	}
 	if all {
 		return true, nil
@@ -132,45 +137,45 @@ func (b *Batch) alone(e *entry) bool {
 	return difference.IsSmallOrder()
 }
 
-// together checks entries by one equation: with z an entry's coefficient, the sum
-// of z·R + z·k·A - z·S·B over all of them is of small order. The terms of one key
-// are one term, and the base point's are one.
-func (b *Batch) together(part []entry) bool {
-	switch {
-	case len(part) == 1:
+// together checks the entries of a chunk, whose keys stand from first to end, by
+// one equation: with z an entry's coefficient, the sum of z·R + z·k·A - z·S·B over
+// all of them is of small order. The terms of one key are one term, and the base
+// point's are one. What cannot be good is left out.
+func (b *Batch) together(part []entry, first, end int) bool {
+	if len(part) == 1 {
 		return b.alone(&part[0])
-	case b.bad && slices.ContainsFunc(part, func(e entry) bool { return e.key < 0 }):
-		return false
 	}
-	var base scalar.Scalar
-	factors := make([]scalar.Scalar, len(part)+len(b.keys)) // of the R, then of the keys
-	used := make([]bool, len(b.keys))
-	var product scalar.Scalar
+	keys := b.keys[first:end]
+	var base, product scalar.Scalar
+	ofR, ofKey := make([]scalar.Scalar, len(part)), make([]scalar.Scalar, len(keys))
 	for i, z := range b.coefficients(part) {
-		e, f := &part[i], &factors[len(part)+part[i].key]
-		must(factors[i].SetBytesModOrder(z[:]))
-		base.Add(&base, product.Mul(&factors[i], &e.s))
-		f.Sub(f, product.Mul(&factors[i], &e.k))
-		used[e.key] = true
+		e := &part[i]
+		if e.key < 0 {
+			continue
+		}
+		f := &ofKey[e.key-first]
+		must(ofR[i].SetBytesModOrder(z[:]))
+		base.Add(&base, product.Mul(&ofR[i], &e.s))
+		f.Sub(f, product.Mul(&ofR[i], &e.k)) // the key is negated
 	}
 	base.Neg(&base)
 
 	// A static point has a table, a dynamic one has none.
-	scalars := append(make([]*scalar.Scalar, 0, 1+len(factors)), &base)
-	points := append(make([]*curve.EdwardsPoint, 0, 1+len(factors)), curve.ED25519_BASEPOINT_POINT)
+	size := 1 + len(part) + len(keys)
+	scalars, points := make([]*scalar.Scalar, 0, size), make([]*curve.EdwardsPoint, 0, size)
+	scalars, points = append(scalars, &base), append(points, curve.ED25519_BASEPOINT_POINT)
 	for i := range part {
-		scalars, points = append(scalars, &factors[i]), append(points, &part[i].r)
+		if part[i].key >= 0 {
+			scalars, points = append(scalars, &ofR[i]), append(points, &part[i].r)
+		}
 	}
 	var staticScalars []*scalar.Scalar
 	var static []*curve.ExpandedEdwardsPoint
-	for i, k := range b.keys {
-		f := &factors[len(part)+i]
-		switch {
-		case !used[i]:
-		case k.table != nil:
-			staticScalars, static = append(staticScalars, f), append(static, k.table)
-		default:
-			scalars, points = append(scalars, f), append(points, &k.neg)
+	for i, k := range keys {
+		if k.table != nil {
+			staticScalars, static = append(staticScalars, &ofKey[i]), append(static, k.table)
+		} else {
+			scalars, points = append(scalars, &ofKey[i]), append(points, &k.neg)
 		}
 	}
 	var sum curve.EdwardsPoint

@@ -79,3 +79,32 @@ func BenchmarkBatch(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkBatchOneBad is what it costs to find one bad signature among many.
+func BenchmarkBatchOneBad(b *testing.B) {
+	const size = 128
+	batch := eddsa.NewBatch(eddsa.BLAKE2b512).Use(eddsa.NewCache(2 * size))
+	for b.Loop() {
+		batch.Reset()
+		for i := range size {
+			s := honest[i%len(honest)]
+			sig := s.sig
+			if i == 77 {
+				sig[40] ^= 1
+			}
+			batch.Add(s.public, s.msg, sig)
+		}
+		if all, each := batch.Verify(); all || each[77] || !each[78] {
+			b.Fatal("it is not found")
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/size, "ns/sig")
+}
+
+var honest = func() (all [16]signed) {
+	for i := range all {
+		s := eddsa.NewSecret(eddsa.BLAKE2b512, [32]byte{byte(i)})
+		all[i] = signed{public: s.Public(), msg: []byte{byte(i)}, sig: s.Sign([]byte{byte(i)})}
+	}
+	return all
+}()

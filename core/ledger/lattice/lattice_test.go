@@ -290,6 +290,7 @@ func TestURI(t *testing.T) {
 			Account: key, Amount: lattice.OneNano, Label: "Café Rio", Message: "a&b=c+",
 		},
 		"nano:" + account + "?colour=red&label=x": {Account: key, Label: "x"},
+		"nano:" + account + "?message=1+1":        {Account: key, Message: "1+1"},
 	} {
 		u, err := lattice.ParseURI(text)
 		if err != nil || u != want {

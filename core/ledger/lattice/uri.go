@@ -40,7 +40,8 @@ func (u URI) String() string {
 	return text
 }
 
-// escape writes a space as %20, which every reader knows; + is a plus to some.
+// escape writes a space as %20 and a plus as %2B, which every reader knows: a plus
+// alone is a space to some, though not here.
 func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
 
 // ParseURI reads a URI. Parameters that it does not know it passes over.
@@ -58,8 +59,8 @@ func ParseURI(text string) (u URI, err error) {
 	seen := map[string]bool{}
 	for param := range strings.SplitSeq(query, "&") {
 		key, value, _ := strings.Cut(param, "=")
-		if key, err = url.QueryUnescape(key); err == nil {
-			value, err = url.QueryUnescape(value)
+		if key, err = url.PathUnescape(key); err == nil {
+			value, err = url.PathUnescape(value)
 		}
 		if err != nil {
 			return URI{}, fmt.Errorf("uri parameter %.30q has a %% that is no %%XX", param)

@@ -18,6 +18,7 @@ const (
 	atHeight     = "lattice/n/" // account, height u64 → hash
 	atReceivable = "lattice/r/" // account, hash of the send → from, amount
 	atFinal      = "lattice/f/" // root → the block that a final vote was given on
+	atVotes      = "lattice/v/" // root → the final votes that decided about it, if it was contested
 	atWeight     = "lattice/w/" // representative → weight
 	atCounts     = "lattice/c"
 	atTrend      = "lattice/o"
@@ -29,6 +30,8 @@ func keyWeight(k Key) string         { return atWeight + string(k[:]) }
 func keyFinal(root lattice.Hash) string {
 	return atFinal + string(root[:])
 }
+
+func keyVotes(root lattice.Hash) string { return atVotes + string(root[:]) }
 
 func keyHeight(k Key, height uint64) string {
 	b := make([]byte, 0, len(atHeight)+40)

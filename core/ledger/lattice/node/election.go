@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"coinop.dev/core/codec"
 	"coinop.dev/core/ledger/lattice"
 	"coinop.dev/core/step"
 )
@@ -16,12 +17,17 @@ const (
 	MaxVotesKept = 65_536
 	// maxBallots bounds the representatives of each, and of an election.
 	maxBallots = 256
+	// maxKeptVotes bounds the votes that are written down about one root, in bytes.
+	maxKeptVotes = 1 << 20
 	// askAfter is when an election that is not over asks for votes, and says again
 	// what it is about.
 	askAfter = 400 * step.Millisecond
 	// swayAfter is when a representative that sees no majority joins the side that
 	// has most, if it has given no final vote: Nano's nodes wait for ever.
 	swayAfter = 2 * step.Second
+	// giveUpAfter is how long an election may go on. Its block is dropped then, and
+	// whoever wants it says it again.
+	giveUpAfter = 5 * step.Minute
 )
 
 // An election decides which block follows a root. It ends when final votes of the
@@ -51,14 +57,28 @@ type ballot struct {
 	rep       Key
 	hash      lattice.Hash
 	timestamp uint64
+	vote      *lattice.Vote // it was in
 }
 
 func (b ballot) final() bool { return b.timestamp == lattice.FinalTimestamp }
 
 // activate lets a block have an election, once all that it depends on is cemented.
 func (n *Node) activate(e *entry) {
-	if e.ready() {
+	switch {
+	case !e.ready():
+	case e.election == nil:
 		n.enqueue(e)
+	case e.election.ours.IsZero():
+		n.voteFor(e.election) // it began before this node could vote
+		n.recount(e.election)
+	}
+}
+
+// recount has an election looked at in this step.
+func (n *Node) recount(v *election) {
+	if !v.counting {
+		v.counting = true
+		n.counted = append(n.counted, v)
 	}
 }
 
@@ -160,10 +180,14 @@ func (n *Node) heavy(ballots []ballot) bool {
 	return sum.Cmp(third) >= 0
 }
 
-// count takes a ballot, unless the representative has said something later or
-// final.
+// count takes a ballot, unless the representative has said something later. Final
+// ballots of one representative on two blocks count for both: others may have
+// cemented either by them, and with less than a third of the weight they decide
+// nothing.
 func (n *Node) count(v *election, b ballot) {
-	at := slices.IndexFunc(v.ballots, func(o ballot) bool { return o.rep == b.rep })
+	at := slices.IndexFunc(v.ballots, func(o ballot) bool {
+		return o.rep == b.rep && (o.hash == b.hash || !o.final() || !b.final())
+	})
 	switch {
 	case at < 0 && len(v.ballots) >= maxBallots:
 		return
@@ -174,10 +198,7 @@ func (n *Node) count(v *election, b ballot) {
 	default:
 		v.ballots[at] = b
 	}
-	if !v.counting {
-		v.counting = true
-		n.counted = append(n.counted, v)
-	}
+	n.recount(v)
 }
 
 // tally adds up one candidate.
@@ -266,6 +287,7 @@ func (n *Node) install(v *election, c *candidate) *entry {
 	for _, x := range gone { // as it was
 		if back, _ := n.judge(&x.Block, x.hash); back != nil {
 			back.election, back.wallets = x.election, x.wallets
+			n.activate(back)
 		}
 	}
 	return nil
@@ -285,6 +307,22 @@ func (n *Node) outvoted(x *entry) {
 	}
 }
 
+// giveUp drops the block of an election that finds no end.
+func (n *Node) giveUp(v *election) {
+	for _, c := range v.candidates {
+		if e := n.pending[c.hash]; e != nil && n.standing[c.hash] == v {
+			for _, x := range n.rollBack(e) {
+				n.dropped++
+				n.tellRejected(x, lattice.Busy)
+				if x.election != nil && x.election != v && n.elections[x.election.root] == x.election {
+					n.end(x.election)
+				}
+			}
+		}
+	}
+	n.end(v)
+}
+
 // confirmed ends the election of a block that is cemented now, and tells.
 func (n *Node) confirmed(e *entry, active bool) {
 	root := lattice.Hash(e.Root())
@@ -295,6 +333,9 @@ func (n *Node) confirmed(e *entry, active bool) {
 			if c.hash != e.hash {
 				n.lost(c.hash)
 			}
+		}
+		if len(v.candidates) > 1 {
+			n.keepVotes(v, e.hash)
 		}
 		n.end(v)
 	}
@@ -307,6 +348,30 @@ func (n *Node) confirmed(e *entry, active bool) {
 	if e.Kind == lattice.Send {
 		n.changed(Key(e.Link))
 	}
+}
+
+// keepVotes writes down by which votes a contested election was decided. Who has
+// given its own final vote to the other side, and was told something else by who
+// voted for both, is convinced by nothing less.
+func (n *Node) keepVotes(v *election, winner lattice.Hash) {
+	var b []byte
+	for _, o := range v.ballots {
+		if o.hash == winner && o.final() && len(b) < maxKeptVotes {
+			b = codec.AppendBytes(b, o.vote.Append(nil))
+		}
+	}
+	n.disk.set(keyVotes(v.root), b)
+}
+
+// keptVotes are the votes that decided about a root, if it was contested.
+func (n *Node) keptVotes(root lattice.Hash) (votes []lattice.Vote) {
+	r := codec.NewReader(n.disk.get(keyVotes(root)))
+	for r.Len() > 0 && r.Err() == nil {
+		v, err := lattice.DecodeVote(r.Bytes(maxKeptVotes, "vote"))
+		step.Assert(err == nil, "vote on disk: %v", err)
+		votes = append(votes, v)
+	}
+	return votes
 }
 
 // end takes an election away.

@@ -24,7 +24,7 @@ func Load(r step.Reader, c Config) (*Node, error) {
 		young: map[Key]*chain{}, old: map[Key]*chain{}, pending: map[lattice.Hash]*entry{}, taken: map[taking]*entry{},
 		weights: map[Key]lattice.Raw{}, elections: map[lattice.Hash]*election{}, standing: map[lattice.Hash]*election{},
 		given: map[lattice.Hash]lattice.Hash{}, online: map[Key]step.Time{},
-		checking: eddsa.NewBatch(eddsa.BLAKE2b512).Use(eddsa.NewCache(keysCached)),
+		checking: lattice.NewBatch(eddsa.NewCache(keysCached)),
 	}
 	n.kept.ballots = map[lattice.Hash][]ballot{}
 	for _, rep := range c.Reps {
@@ -67,7 +67,7 @@ func (n *Node) start() {
 		n.peers.join(Joined{Peer: name})
 	}
 	if len(n.Peers) > 0 {
-		n.greet("")
+		n.greet()
 	}
 	if n.totals.blocks == 0 {
 		n.begin()
@@ -88,4 +88,26 @@ func (n *Node) begin() {
 	e, why := n.judge(g, n.genesis)
 	step.Assert(why == "", "genesis block: %s", why)
 	n.cement(e)
+}
+
+// Durable is what the node would find if it started now: what the disk has, as far
+// as memory says so, too. It walks the whole ledger, so it is for the simulator.
+func (n *Node) Durable() (all []step.Record) {
+	n.disk.scan(atAccount, func(key string, value []byte) bool {
+		k := Key([]byte(key[len(atAccount):]))
+		for _, half := range []map[Key]*chain{n.young, n.old} {
+			if c := half[k]; c != nil {
+				value = c.base.encode()
+				break
+			}
+		}
+		all = append(all, step.Record{Key: key, Value: append([]byte{}, value...)})
+		return true
+	})
+	all = append(all, step.Record{Key: atCounts, Value: n.totals.encode()})
+	var sum lattice.Raw
+	for _, w := range n.weights {
+		sum, _ = sum.Add(w)
+	}
+	return append(all, step.Record{Key: atWeight, Value: n.delegated.Append(sum.Append(nil))})
 }

@@ -176,7 +176,7 @@ func (n *Node) passVote(v *lattice.Vote, from *peer) {
 }
 
 // voteFrom counts a vote whose signature is good.
-func (n *Node) voteFrom(v voiced) {
+func (n *Node) voteFrom(v *voiced) {
 	key := voteKey(&v.vote)
 	if n.heard.has(key) {
 		return
@@ -199,7 +199,7 @@ func (n *Node) voteFrom(v voiced) {
 // ballots are what a vote says of each of its hashes.
 func (n *Node) ballots(v *lattice.Vote) {
 	for _, h := range v.Hashes {
-		n.ballotOf(ballot{v.Account, h, v.Timestamp})
+		n.ballotOf(ballot{v.Account, h, v.Timestamp, v})
 	}
 }
 
@@ -212,6 +212,11 @@ func (n *Node) lookAround() {
 		v := n.active[i]
 		pause := askAfter << min(v.requests, 4)
 		if n.now < v.asked+pause {
+			continue
+		}
+		if n.now > v.began+giveUpAfter {
+			n.giveUp(v)
+			i--
 			continue
 		}
 		v.asked = n.now

@@ -123,7 +123,7 @@ func (n *Node) hear(event any) {
 		n.lookAround()
 	case Joined:
 		n.peers.join(e)
-		n.greet(e.Peer)
+		n.greet()
 	case Left:
 		n.peers.leave(e.Peer)
 	case Process:
@@ -257,7 +257,7 @@ func (n *Node) checkAll() {
 	}
 	for i := range votes {
 		if good() {
-			n.voteFrom(votes[i])
+			n.voteFrom(&votes[i])
 		} else {
 			votes[i].from.faults++
 		}

@@ -18,8 +18,9 @@ const (
 	MaxFetches = 1024
 	// backlogForPull is how full the backlog may be for the bootstrap to ask for more.
 	backlogForPull = MaxBacklog / 2
-	// scanPause is how long after a walk over all frontiers the next one begins.
-	scanPause = 5 * step.Minute
+	// scanPause is how long the walk over all frontiers rests after an answer in which
+	// there was nothing new.
+	scanPause = 2 * step.Second
 	// maxServed bounds the answers to one peer in a second.
 	maxServed = 100
 )
@@ -34,9 +35,9 @@ type sync struct {
 	fetches []lattice.Hash
 	fetched map[lattice.Hash]step.Time
 
-	scanAt   Key // the walk goes on from here
-	scanning bool
-	scanned  step.Time // when the last walk ended
+	scanAt   Key       // the walk goes on from here
+	scanNext step.Time // then
+	scanning bool      // a question is on its way
 	turn     int       // of the peers
 }
 
@@ -47,9 +48,7 @@ type pull struct {
 	at   step.Time
 }
 
-func (s *sync) busy() bool {
-	return len(s.pulls) > 0 || len(s.wanted) > 0 || len(s.fetches) > 0 || s.scanning
-}
+func (s *sync) busy() bool { return len(s.pulls) > 0 || len(s.wanted) > 0 || len(s.fetches) > 0 }
 
 // want has an account's blocks pulled.
 func (s *sync) want(k Key) {
@@ -76,15 +75,15 @@ func (n *Node) fetch(h lattice.Hash) {
 }
 
 // greet asks a new peer what there is.
-func (n *Node) greet(string) {
-	if n.sync.scanned == 0 || n.now > n.sync.scanned+pullFor {
-		n.sync.scanning = true
-	}
-	n.wake(n.now + 1)
-}
+func (n *Node) greet() { n.wake(n.now + 1) }
 
-// idle is when to look around though there is nothing to do.
-func (n *Node) idle() step.Time { return 5 * step.Second }
+// idle is how long a node with nothing to do rests before it looks around.
+func (n *Node) idle() step.Time {
+	if len(n.peers.list) == 0 {
+		return sampleEvery
+	}
+	return scanPause
+}
 
 // pull asks what can be asked now.
 func (n *Node) pull() {
@@ -94,9 +93,6 @@ func (n *Node) pull() {
 			delete(s.pulls, id)
 			n.askAgain(p.ask)
 		}
-	}
-	if !s.scanning && n.now > s.scanned+scanPause {
-		s.scanning = true
 	}
 	for len(s.pulls) < MaxPulls && len(n.peers.list) > 0 && len(n.pending) < backlogForPull {
 		ask := n.nextAsk()
@@ -131,7 +127,7 @@ func (n *Node) askAgain(ask lattice.Ask) {
 			n.sync.fetches = append(n.sync.fetches, lattice.Hash(ask.Start))
 		}
 	case lattice.AskFrontiers:
-		n.sync.scanning, n.sync.scanAt = true, ask.Start
+		n.sync.scanning, n.sync.scanAt = false, ask.Start
 	}
 }
 
@@ -152,8 +148,8 @@ func (n *Node) nextAsk() lattice.Ask {
 		}
 		return lattice.AskBlocks{Start: k, Count: lattice.MaxPullBlocks}
 	}
-	if s.scanning {
-		s.scanning = false // until it is answered
+	if !s.scanning && n.now >= s.scanNext {
+		s.scanning = true
 		return lattice.AskFrontiers{Start: s.scanAt, Count: lattice.MaxFrontiers}
 	}
 	return nil
@@ -176,8 +172,8 @@ func (n *Node) pulled(p *peer, m *lattice.AscPullAck) {
 		}
 		n.pulledBlocks(ask, answer)
 	case lattice.Frontiers:
-		if ask, ok := q.ask.(lattice.AskFrontiers); ok {
-			n.pulledFrontiers(ask, answer)
+		if _, ok := q.ask.(lattice.AskFrontiers); ok {
+			n.pulledFrontiers(answer)
 		}
 	}
 	n.wake(n.now + 1)
@@ -207,21 +203,26 @@ func (n *Node) pulledBlocks(ask lattice.AskBlocks, blocks lattice.Blocks) {
 }
 
 // pulledFrontiers compares what a peer has with what is here.
-func (n *Node) pulledFrontiers(ask lattice.AskFrontiers, list lattice.Frontiers) {
+func (n *Node) pulledFrontiers(list lattice.Frontiers) {
+	news := false
 	for _, f := range list {
 		if n.cemented.has(f.Hash) || n.pending[f.Hash] != nil {
 			continue
 		}
 		if a, known := n.Account(f.Account); !known || a.Frontier != f.Hash && n.ownerOf(f.Hash).IsZero() {
 			n.sync.want(f.Account)
+			news = true
 		}
 	}
 	s := &n.sync
-	if len(list) < lattice.MaxFrontiers {
-		s.scanning, s.scanned, s.scanAt = false, n.now, Key{}
-		return
+	s.scanning = false
+	if !news {
+		s.scanNext = n.now + scanPause
 	}
-	s.scanning, s.scanAt = true, after(list[len(list)-1].Account)
+	s.scanAt = Key{}
+	if len(list) == lattice.MaxFrontiers {
+		s.scanAt = after(list[len(list)-1].Account)
+	}
 }
 
 // after is the next key.

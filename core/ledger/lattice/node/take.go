@@ -113,16 +113,16 @@ func (n *Node) again(a *asked, e *entry) {
 	if a.process != nil {
 		n.done(a.process, Processed{}, lattice.Old)
 	}
-	if a.wallet == "" {
-		return
-	}
-	if e == nil {
+	switch {
+	case e == nil && a.wallet != "":
 		n.certify(a.hash, a.wallet)
-		return
+	case e != nil && a.from == nil:
+		if a.wallet != "" {
+			e.addWallet(a.wallet)
+		}
+		n.flood(&e.Block, e.hash, true) // whoever says it again has not heard of it being final
+		n.activate(e)
 	}
-	e.addWallet(a.wallet)
-	n.flood(&e.Block, e.hash, true) // whoever says it again has not heard of it being final
-	n.activate(e)
 }
 
 func (e *entry) addWallet(core string) {

@@ -108,7 +108,7 @@ func (n *Node) cast(list []*election, final bool) []*election {
 		n.publishVote(vote)
 		n.online[vote.Account] = n.now
 		for _, h := range vote.Hashes {
-			n.ballotOf(ballot{vote.Account, h, vote.Timestamp})
+			n.ballotOf(ballot{vote.Account, h, vote.Timestamp, &vote})
 		}
 	}
 	return list
@@ -134,15 +134,13 @@ func (n *Node) signVotes(hashes []lattice.Hash, final bool) (votes []lattice.Vot
 
 // answer gives a peer the votes that it asks for, on as many roots as it names.
 func (n *Node) answer(p *peer, ask *lattice.ConfirmReq) {
-	if len(n.Reps) == 0 {
-		return
-	}
 	var finals, normals []lattice.Hash
 	for _, q := range ask.Pairs {
 		root := lattice.Hash(q.Root)
 		switch e := n.pending[q.Hash]; {
 		case n.cemented.has(q.Hash) || e == nil && n.disk.get(keyBlock(q.Hash)) != nil:
 			finals = append(finals, q.Hash)
+			n.showVotes(p, root)
 		case n.elections[root] != nil:
 			v := n.elections[root]
 			if v.final {
@@ -158,11 +156,19 @@ func (n *Node) answer(p *peer, ask *lattice.ConfirmReq) {
 			if b, h, ok := n.cementedAt(root); ok {
 				finals = append(finals, h)
 				n.send(p, &lattice.Publish{Block: b})
+				n.showVotes(p, root)
 			}
 		}
 	}
 	n.answerWith(p, finals, true)
 	n.answerWith(p, normals, false)
+}
+
+// showVotes sends the votes that decided about a contested root.
+func (n *Node) showVotes(p *peer, root lattice.Hash) {
+	for _, v := range n.keptVotes(root) {
+		n.send(p, &lattice.ConfirmAck{Vote: v, Rebroadcast: true})
+	}
 }
 
 func (n *Node) answerWith(p *peer, hashes []lattice.Hash, final bool) {
