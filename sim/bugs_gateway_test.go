@@ -24,7 +24,7 @@ const withinGateway = 30
 func TestPlantedGatewayBugsAreCaught(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		from uint64 // even: the gateway is honest; odd: it lies
+		from uint64 // even: the gateway is honest; odd: it lies; not far from a story that shows it
 		wrap func(seed uint64, name string, core drive.Core) drive.Core
 		want []string // part of the failure, one of them
 	}{
@@ -38,7 +38,7 @@ func TestPlantedGatewayBugsAreCaught(t *testing.T) {
 			return &relapsing{wrapped: wrapped{w}, options: o}
 		}),
 			[]string{"counts as unpaid", "was never answered", "could be paid twice"}},
-		{"a signer does not check change", 1, wrapSigner(func(s *consent.Signer) drive.Core { return &trusting{wrapped{s}} }),
+		{"a signer does not check change", 25, wrapSigner(func(s *consent.Signer) drive.Core { return &trusting{wrapped{s}} }),
 			[]string{"signs away", "loses"}},
 		{"a signer believes all that are asked for twice", 1, wrapSigner(func(s *consent.Signer) drive.Core { return &unlimited{wrapped{s}} }),
 			[]string{"signs away", "loses"}},

@@ -60,7 +60,7 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 func TestAnHonestWrapperIsNotCaught(t *testing.T) {
 	honest := sim.Bug{Wrap: func(_ string, core drive.Core) drive.Core { return &wrapped{core} }}
 	for _, world := range sim.Names() {
-		if err := sim.SeedWithBug(world, *seed, honest); err != nil {
+		if _, err := sim.Worlds[world](*seed, nil, honest); err != nil {
 			t.Errorf("%s: %v", world, err)
 		}
 	}

@@ -117,6 +117,7 @@ func (l *landlord) paid(scheme string) (sum money.Amount) {
 // The blob that the command makes is all that a microcontroller needs: it pays the
 // gateway's own process over MQTT, in coins that it settles with tickets.
 func TestACommissionedDevicePays(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("no gcc here: the C device is not built (apt-get install gcc)")
 	}
@@ -169,6 +170,7 @@ func TestACommissionedDevicePays(t *testing.T) {
 
 // The device is lost; what was in its channel comes back.
 func TestTheRefundOfACommission(t *testing.T) {
+	t.Parallel()
 	l := newLandlord(t)
 	l.mining()
 	header := filepath.Join(l.dir, "meter_8.h")
@@ -221,6 +223,7 @@ func readRefund(t *testing.T, path string) *wire.MsgTx {
 
 // A wallet that is too small, or a gateway that is not there, leaves nothing behind.
 func TestACommissionThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
 	l := newLandlord(t)
 	blob := filepath.Join(l.dir, "meter-9.blob")
 	l.refuse(exitFailed, "not enough coins", "", "device", "commission", "meter-9", "-c", l.config, "--to", l.to, "--capacity", "900000sat", "--out", blob)

@@ -86,6 +86,7 @@ const sells = "[[sell]]\nitem = \"t\"\nunit = \"reading\"\nprice = \"1 sat\"\nfr
 
 // Each thing that keeps a machine from being paid is named, with what to do.
 func TestDoctorFinds(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

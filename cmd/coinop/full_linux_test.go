@@ -14,6 +14,7 @@ import (
 // that says so, having told nobody of what is not on disk; with room again it
 // goes on, and the sums agree.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"bbolt", "pebble"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

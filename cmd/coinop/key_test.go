@@ -74,6 +74,7 @@ type shownKey struct {
 // A machine whose key is in a TPM pays. An image of its whole disk, put back, is
 // refused, and the newest one is not.
 func TestKeyInTPM(t *testing.T) {
+	t.Parallel()
 	o := newOwner(t)
 	data := filepath.Join(o.dir, "m")
 	home := startTPM(t, filepath.Join(data, "key.tpm"))

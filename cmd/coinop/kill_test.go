@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	kills    = flag.Int("kills", 80, "how many processes TestKill kills, over both stores")
+	kills    = flag.Int("kills", 40, "how many processes TestKill kills, over both stores")
 	killSeed = flag.Uint64("killseed", 1, "when and whom TestKill kills")
 )
 
@@ -34,6 +34,7 @@ var (
 // be lost and nothing paid twice: the purse, the till, the channel and the
 // chain agree.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"bbolt", "pebble"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

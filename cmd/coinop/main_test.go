@@ -25,15 +25,23 @@ func TestMain(m *testing.M) {
 		defer stop()
 		os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
-	// Most of these tests wait for others: processes, blocks, deadlines.
-	flag.Set("test.parallel", "6")
-	testscript.Main(m, map[string]func(){
+	testscript.Main(suite{m}, map[string]func(){
 		"coinop": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
 
+// suite is what a script's coinop, which is this binary too, does not go through.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	os.Setenv("COINOP_PASSPHRASE", "correct horse") // of every wallet: tests that set their own do not run beside others
+	flag.Set("test.parallel", "8")                  // most wait for others: processes, blocks, deadlines
+	return s.M.Run()
+}
+
 // A store that another process holds is an error, and nothing else happens.
 func TestLockedStore(t *testing.T) {
+	t.Parallel()
 	c := Config{Config: coinop.Config{Data: t.TempDir()}}
 	first, err := openStation(t.Context(), c, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -46,5 +54,6 @@ func TestLockedStore(t *testing.T) {
 }
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
 }

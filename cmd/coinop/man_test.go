@@ -64,6 +64,7 @@ func TestRoff(t *testing.T) {
 // The completions work in the shells themselves: bash is asked what "coinop s"
 // may become, the others at least read theirs.
 func TestCompletions(t *testing.T) {
+	t.Parallel()
 	bin := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {

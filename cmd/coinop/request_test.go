@@ -71,6 +71,7 @@ func TestExitCodesOfAnswers(t *testing.T) {
 // The stream breaks after every second event and the gateway restarts, and each
 // event is printed once, in order.
 func TestEventsGoOn(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int32
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

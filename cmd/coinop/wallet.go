@@ -309,7 +309,7 @@ func (s *session) ready(ctx context.Context) (sum wallet.Summary, err error) {
 			if trouble == nil {
 				trouble = chain.ErrSyncing
 			}
-			return sum, exit{fmt.Errorf("chain %s was not looked through in %v: %w; try again with a longer --timeout", s.Chain, time.Since(begin).Round(time.Second), trouble), exitConnect}
+			return sum, exit{fmt.Errorf("chain %v was not looked through in %v: %w; try again with a longer --timeout", redacted(s.station.Config.Chain), time.Since(begin).Round(time.Second), trouble), exitConnect}
 		}
 	}
 }

@@ -33,7 +33,6 @@ type walletOwner struct {
 }
 
 func newOwner(t *testing.T) *walletOwner {
-	t.Setenv("COINOP_PASSPHRASE", "correct horse")
 	node, err := regtest.Open(regtest.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +116,7 @@ func (o *walletOwner) balance(config string) wallet.Balance {
 
 // From twelve words to money, out of it, and back from the words alone.
 func TestWallet(t *testing.T) {
+	t.Parallel()
 	o := newOwner(t)
 	o.mine(20)
 	till := o.machine("till", "")
@@ -193,6 +193,7 @@ func TestWallet(t *testing.T) {
 // of a wallet that has paid ten times, and an address after many. It is looked for
 // even if the restore was cut off before it could.
 func TestRestoreFindsWhatIsFarAhead(t *testing.T) {
+	t.Parallel()
 	o := newOwner(t)
 	config := o.machine("m", "")
 	var made struct{ Phrase string }
@@ -226,13 +227,15 @@ func TestRestoreFindsWhatIsFarAhead(t *testing.T) {
 			_, err := s.rail.Pay(t.Context(), order)
 			paid <- err
 		}()
+		pause := 10 * time.Millisecond
 		for done := false; !done; {
+			pause *= 2 // or a slow wallet has the payment six blocks deep before it has looked for its proof
 			select {
 			case err := <-paid:
 				if done = true; err != nil {
 					t.Fatal(err)
 				}
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(pause):
 				p, _, err := s.payment(t.Context(), order.ID)
 				if err != nil {
 					t.Fatal(err)
@@ -299,6 +302,7 @@ func nowhere(o *walletOwner) string {
 // What receive prints, and that it does not give out more addresses than a restored
 // wallet would look for.
 func TestReceive(t *testing.T) {
+	t.Parallel()
 	o := newOwner(t)
 	config := o.machine("m", "")
 	var r received

@@ -26,6 +26,7 @@ import (
 // A shop adds itself as a receiver, is told of a test fire, asks for it again, and
 // is removed.
 func TestWebhooks(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	defer running.Wait()

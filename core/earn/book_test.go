@@ -378,6 +378,8 @@ func FuzzLoad(f *testing.F) {
 		f.Add(i, uint16(0), []byte{1})
 		f.Add(i, uint16(2), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	}
+	const order2, state, held = 2, 1, 4
+	f.Add(byte(order2), uint16(state), []byte{held}) // money held for a sale that is missing
 	good := written(f)
 	f.Fuzz(func(t *testing.T, which byte, at uint16, with []byte) {
 		d := persisted.Disk(good)

@@ -1,6 +1,8 @@
 package earn
 
 import (
+	"fmt"
+
 	"coinop.dev/core/codec"
 	"coinop.dev/core/money"
 	"coinop.dev/core/offer"
@@ -204,6 +206,9 @@ func readOrder(id money.OrderID, r *codec.Reader) *order {
 	o.item, o.units, o.buyer = r.String(trade.MaxName, "item"), r.Uvarint(), r.String(maxBuyer, "buyer")
 	o.goods = r.Bytes(trade.MaxPayload, "goods")
 	if r.Len() == 0 {
+		if o.state > settled { // money is held, and goes back, for a sale
+			r.Fail(fmt.Errorf("order is %s, and its sale is missing", stateNames[o.state]))
+		}
 		return o
 	}
 	s := &Sell{Buyer: o.buyer, Quote: offer.ReadQuote(r)}

@@ -348,11 +348,14 @@ func (b *Book) overdue(fx *step.Effects) {
 			b.fail(o, why, fx)
 		}
 	}
-	b.deadline = 0
+	var first step.Time // the map has no order, so that only the earliest may be seen
 	for o := range b.open {
-		if (o.state == owed || o.state == held) && o.until != 0 {
-			b.wakeBy(o.until, fx)
+		if (o.state == owed || o.state == held) && o.until != 0 && (first == 0 || o.until < first) {
+			first = o.until
 		}
+	}
+	if b.deadline = 0; first != 0 {
+		b.wakeBy(first, fx)
 	}
 }
 

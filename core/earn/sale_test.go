@@ -407,6 +407,22 @@ func number(o money.OrderID) (n int) {
 	panic(fmt.Sprint("order ", o))
 }
 
+// Of many sales the first to be due wakes the till, and no other: in which sequence
+// it looks at them must not show.
+func TestTheFirstDeadlineWakes(t *testing.T) {
+	s := newStore(t)
+	begun := s.now
+	for n := 9; n > 0; n-- {
+		s.till(s.sell(n, 50, func(w *earn.Sell) { w.Within = step.Time(n) * step.Second }), paid(n, 50))
+	}
+	s.now += step.Second
+	fx := s.till(step.Rang{ID: "deadline"})
+	s.want(1, "refunded")
+	if len(fx.Wake) != 1 || fx.Wake[0].At != begun+2*step.Second {
+		t.Errorf("it is woken by %+v", fx.Wake)
+	}
+}
+
 // No record makes the book panic, and what it takes it writes again to the byte.
 func FuzzLoadSale(f *testing.F) {
 	s := newStore(f)

@@ -128,6 +128,7 @@ func (b *tab) tick(selector string) {
 
 // An operator's day, in a browser, by keyboard.
 func TestInBrowser(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	w.fill()
 	b := browse(t, w.url)

@@ -34,6 +34,7 @@ func (w *world) fill() (settled money.OrderID) {
 // Every page is whole, says what it should, and has the headers of a careful server
 // and no script or style in it.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	id := w.fill()
 	b := w.login("all")
@@ -83,6 +84,7 @@ func TestPages(t *testing.T) {
 
 // An empty gateway says on every page what to do next.
 func TestNothingYet(t *testing.T) {
+	t.Parallel()
 	b := open(t).login("all")
 	for path, says := range map[string]string{
 		"": "No orders yet.", "orders": "fire a test", "devices": "Add the first one below", "sessions": "Nobody has paid ahead yet",
@@ -95,6 +97,7 @@ func TestNothingYet(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	b := w.browser()
 	for _, path := range append(paths, "events", "export", "lab", "orders/00") {
@@ -149,6 +152,7 @@ func TestLogin(t *testing.T) {
 
 // A link logs in once.
 func TestLoginOnce(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	path, code, _ := strings.Cut(w.console.LoginOnce("look"), "#")
 	if res, _ := w.browser().get(path); res.StatusCode != http.StatusOK {
@@ -169,6 +173,7 @@ func TestLoginOnce(t *testing.T) {
 
 // At most so many browsers are logged in; the one that was quiet longest goes.
 func TestSessionsAreBounded(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	first := w.login("look")
 	time.Sleep(2 * time.Millisecond)
@@ -188,6 +193,7 @@ func TestSessionsAreBounded(t *testing.T) {
 // Nothing is done for another site, for a form of another session, or for a token
 // without the scope; and whoever may not do something sees no button for it.
 func TestWhoMayDoWhat(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	id := w.fill()
 	forms := map[string][]string{
@@ -234,6 +240,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 
 // What an operator does is done, and said.
 func TestActions(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	id := w.fill()
 	b := w.login("all")
@@ -316,6 +323,7 @@ func TestActions(t *testing.T) {
 
 // The stream says what kind of thing has changed, and goes on where it was cut.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	b := w.login("look")
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
@@ -361,6 +369,7 @@ func TestEvents(t *testing.T) {
 
 // The report of measurements is shown apart from the console's session.
 func TestLab(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	b := w.login("look")
 	if res, _ := b.get("/console/lab"); res.StatusCode != http.StatusNotFound {
@@ -380,6 +389,7 @@ func TestLab(t *testing.T) {
 // Pages are there at once, however long the past is: the books add up as they go.
 // (world/books measures itself with a million orders.)
 func TestALongPast(t *testing.T) {
+	t.Parallel()
 	if !*long {
 		t.Skip("20,000 orders take a while: -long")
 	}
@@ -406,6 +416,7 @@ func TestALongPast(t *testing.T) {
 
 // An order's page tells each of its steps, when it happened.
 func TestWhatHappenedToAnOrder(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	id := w.buy("wash", 12, "mqtt/hall-east", "settled")
 	_, err := w.shop.Refund(t.Context(), id, "")

@@ -14,6 +14,7 @@ import (
 // A person before a machine sees the price, pays with any wallet, and the machine
 // acts without another word; what it gave is shown to that browser only.
 func TestPay(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	b := w.browser()
 	_, body := b.get("/pay/coffee")
@@ -67,6 +68,7 @@ func TestPay(t *testing.T) {
 }
 
 func TestPayFreeAndUnknown(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	b := w.browser()
 	res, body := b.post("/pay/trial", "units", "1")
@@ -88,6 +90,7 @@ func TestPayFreeAndUnknown(t *testing.T) {
 
 // What a machine does not deliver is said to its buyer.
 func TestPayNotDelivered(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	w.stuck.Store(true)
 	v, _ := w.shop.Service("coffee")
@@ -108,6 +111,7 @@ func TestPayNotDelivered(t *testing.T) {
 
 // Offers are made for a person, and not for a flood.
 func TestPayFlood(t *testing.T) {
+	t.Parallel()
 	w := open(t)
 	b := w.browser()
 	made, refused := 0, 0

@@ -6,6 +6,7 @@ import (
 )
 
 func TestDense(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"lightning:lnbc10n1pj":                     "LIGHTNING:LNBC10N1PJ",
 		"bitcoin:bc1qw508d6":                       "BITCOIN:BC1QW508D6",
@@ -26,6 +27,7 @@ func TestDense(t *testing.T) {
 }
 
 func TestAmounts(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		sats(0): "0 sat", sats(5_010): "5.01 sat", sats(1_234_567_000): "1,234,567 sat", sats(1): "0.001 sat",
 	} {

@@ -11,6 +11,7 @@ import (
 
 // A browser that is quiet is logged out, and so is one that never is.
 func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
 	s, now := newSessions(), step.Time(1_000_000)
 	quiet, busy := s.open("token", now), s.open("token", now)
 	if quiet == busy {
@@ -31,6 +32,7 @@ func TestSessionsEnd(t *testing.T) {
 
 // What is embedded of others is what they published.
 func TestVendored(t *testing.T) {
+	t.Parallel()
 	list, err := files.ReadFile("static/ORIGIN")
 	if err != nil {
 		t.Fatal(err)

@@ -67,6 +67,7 @@ func ctx(t *testing.T) context.Context {
 }
 
 func TestWhoComesIn(t *testing.T) {
+	t.Parallel()
 	g := open(t, 0, false)
 	code, err := g.Invite(ctx(t), core.Profile{Name: "tap", Tenant: "bar"}, false, step.Hour)
 	if err != nil {
@@ -117,6 +118,7 @@ func TestWhoComesIn(t *testing.T) {
 }
 
 func TestFiveHundredRows(t *testing.T) {
+	t.Parallel()
 	g := open(t, 0, false)
 	var b strings.Builder
 	b.WriteString("\ufeffname,tenant,budget_msat,budget_renewal,tags,key\n")
@@ -200,6 +202,7 @@ func spent(t *testing.T, g gateway, n, amount int) error {
 
 // Two gateways, one of them cut off from the books in the middle.
 func TestTwoGatewaysOneFleet(t *testing.T) {
+	t.Parallel()
 	ledger, err := books.Open(ctx(t), "sqlite://"+filepath.Join(t.TempDir(), "books"), "shared")
 	if err != nil {
 		t.Fatal(err)

@@ -216,10 +216,15 @@ func TestLimits(t *testing.T) {
 	if err := second.ended(); err == nil {
 		t.Error("an oversized packet")
 	}
-	w.until(t, "both are gone", func() bool { return !w.online["kettle"] && !w.online["lamp"] })
-	if _, err := dial(t, addr, "", "buyer-1", true); err != nil {
+	w.until(t, "both are gone", func() bool {
+		open, _ := b.Counts()
+		return open == 0 && !w.online["kettle"] && !w.online["lamp"]
+	})
+	first, err := dial(t, addr, "", "buyer-1", true)
+	if err != nil {
 		t.Fatal(err)
 	}
+	first.subscribe("coinop/offers") // whoever is answered is in: the next one is not before it
 	late := connect(t, addr, "", true)
 	if err := late.ended(); err != mqtt.Refusal(mqtt.QuotaExceeded) {
 		t.Errorf("a second buyer: %v", err)

@@ -97,6 +97,7 @@ func holding(t *testing.T, payer, payee *machine, id money.OrderID) (paid chan e
 }
 
 func TestHoldEndsAsTheTillSays(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer := newMachine(t, "payer", func(string) string { return f.pays() })
 	payee := newTillMachine(t, "payee", f.earns)
@@ -139,6 +140,7 @@ func TestHoldEndsAsTheTillSays(t *testing.T) {
 // The machine dies while lnd holds a payment, and after the till has spoken but
 // before lnd has heard it.
 func TestHoldOutlivesARestart(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer := newMachine(t, "payer", func(string) string { return f.pays() })
 	payee := newTillMachine(t, "payee", f.earns)
@@ -168,6 +170,7 @@ func TestHoldOutlivesARestart(t *testing.T) {
 // What a payment will reveal is known before it is made, also after a restart, and
 // after it.
 func TestSeal(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer, payee := ends(t, f)
 	seal := func() rail.Sale {

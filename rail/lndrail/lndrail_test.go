@@ -29,6 +29,7 @@ import (
 
 // TestRail needs no lnd; interop runs the same with two.
 func TestRail(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	railtest.Test(t, func(*testing.T) railtest.Rig {
 		return railtest.Rig{
@@ -130,6 +131,7 @@ func (m *machine) order(i byte) money.Order {
 // Whatever gets lost between coinop and lnd, before or after lnd has paid, an
 // order is paid once and ends.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer, payee := ends(t, f)
 	lost := status.Error(codes.Unavailable, "the connection is gone")
@@ -164,6 +166,7 @@ func TestLostAnswers(t *testing.T) {
 
 // The payer's machine dies after lnd has paid and before it hears so.
 func TestPayerDiesBehindLnd(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer, payee := ends(t, f)
 	f.trouble = func(int) (error, error) { return nil, status.Error(codes.Unavailable, "the connection is gone") }
@@ -194,6 +197,7 @@ func TestPayerDiesBehindLnd(t *testing.T) {
 // What lnd is paid while the payee's machine is off, also before it was ever
 // paid, is in the till when it comes back.
 func TestPaidWhileAway(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer, payee := ends(t, f)
 	for i := range byte(2) {
@@ -219,6 +223,7 @@ func (m *machine) bill(id money.OrderID) (string, error) {
 
 // A plain invoice is paid for one order, of its amount, and proves itself.
 func TestPlainInvoice(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer, payee := ends(t, f)
 	bill, err := payee.bill(money.OrderID{1})
@@ -258,6 +263,7 @@ func TestPlainInvoice(t *testing.T) {
 
 // A stranger cannot take an order's invoice back by asking for it.
 func TestAnothersOrder(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer, payee := ends(t, f)
 	stranger := newMachine(t, "stranger", func(string) string { return f.pays() })
@@ -280,6 +286,7 @@ func TestAnothersOrder(t *testing.T) {
 }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	payer, _ := ends(t, f)
 	bad := filepath.Join(t.TempDir(), "bad")

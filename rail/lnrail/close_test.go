@@ -163,6 +163,7 @@ func (m *machine) commitment() (t *wire.MsgTx) {
 
 // Whoever publishes a commitment that it has revoked loses everything in it.
 func TestRevokedCommitmentIsPunished(t *testing.T) {
+	t.Parallel()
 	for _, static := range []string{"0", "1"} {
 		y := newYard(t)
 		a, b := y.machine("alice"), y.machine("bob")
@@ -181,6 +182,7 @@ func TestRevokedCommitmentIsPunished(t *testing.T) {
 // A channel is closed by one side alone, with a payment hanging in it: the payee
 // has the preimage, and takes the HTLC on the chain.
 func TestForcedCloseWithAPaymentInFlight(t *testing.T) {
+	t.Parallel()
 	for _, static := range []string{"0", "1"} {
 		y := newYard(t)
 		y.mute = true

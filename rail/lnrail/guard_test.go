@@ -20,6 +20,7 @@ func (m *machine) tower() (sessions, blobs int) {
 // Bob is away when Alice publishes a commitment that she has revoked. Carol, who
 // never learnt of the channel, punishes her; Bob finds the money in his wallet.
 func TestATowerPunishes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ static, offer string }{
 		{"0", "&watch=1&watch_base=1000sat&watch_ppm=10000"},
 		{"1", "&watch=1"},
@@ -67,6 +68,7 @@ func TestATowerPunishes(t *testing.T) {
 // A channel is opened when there is too little to send, and not more often than
 // the limits say.
 func TestAutomaticOpening(t *testing.T) {
+	t.Parallel()
 	y := newYard(t)
 	b := y.machine("bob")
 	a := y.machine("alice", "&autopen=300000sat&autopen_size=400000sat&autopen_count=2&autopen_to="+b.key.Public().String()+"@"+b.addr)

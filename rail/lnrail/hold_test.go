@@ -37,6 +37,7 @@ func (y *yard) held(a, b *machine, order byte, amount money.Amount) (id money.Or
 
 // A bill with Hold is paid when the till says so, or not at all.
 func TestHoldThroughTheRail(t *testing.T) {
+	t.Parallel()
 	y := newYard(t)
 	y.mute = true
 	a, b := y.machine("alice"), y.machine("bob")
@@ -58,6 +59,7 @@ func TestHoldThroughTheRail(t *testing.T) {
 
 // A reading is sold: sealed with the preimage of the invoice that sells it.
 func TestSealedReading(t *testing.T) {
+	t.Parallel()
 	y := newYard(t)
 	a, b := y.machine("alice"), y.machine("bob")
 	a.open(b.uri() + "?capacity=1000000sat")
@@ -87,6 +89,7 @@ func TestSealedReading(t *testing.T) {
 // A channel ends on the chain while a payment is held that nobody releases: its
 // payer has it back, large or below dust, and the till hears so.
 func TestForcedCloseWithAHeldPayment(t *testing.T) {
+	t.Parallel()
 	for _, amount := range []money.Amount{100_000 * money.Sat, 100 * money.Sat} {
 		y := newYard(t)
 		y.mute = true

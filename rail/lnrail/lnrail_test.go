@@ -11,6 +11,7 @@ import (
 )
 
 func TestRail(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"0", "1"} {
 		railtest.Test(t, func(t *testing.T) railtest.Rig {
 			return railtest.Rig{

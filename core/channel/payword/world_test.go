@@ -19,7 +19,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "the one made-up world to run; 0: many")
-	seeds = flag.Uint64("seeds", 60, "how many worlds to make up")
+	seeds = flag.Uint64("seeds", 30, "how many worlds to make up")
 )
 
 // disk is a store in memory.

@@ -71,6 +71,7 @@ const phishing = `<b>Update required!</b> <a href="https://electrum.evil.example
 // TestAttackPhishingText is the attack of December 2018: servers answered with a
 // page that sent people to a forged wallet.
 func TestAttackPhishingText(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	evil := liar(t, addr, func(s *say) bool {
@@ -107,6 +108,7 @@ func TestAttackPhishingText(t *testing.T) {
 }
 
 func TestAttackForgedBranch(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	paid(t, n, 1)
 	evil := liar(t, addr, func(s *say) bool {
@@ -133,6 +135,7 @@ func TestAttackForgedBranch(t *testing.T) {
 // TestAttack64ByteTransaction shows a transaction that could as well be a node of
 // a Merkle tree (CVE-2017-12842): its branch is right, and proves nothing.
 func TestAttack64ByteTransaction(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	small := []byte{txscript.OP_NOP, txscript.OP_NOP, txscript.OP_NOP, txscript.OP_TRUE}
@@ -153,6 +156,7 @@ func TestAttack64ByteTransaction(t *testing.T) {
 }
 
 func TestAttackLowWorkFork(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	paid(t, n, 1)
 	mine(t, n, 5)
@@ -191,6 +195,7 @@ func TestAttackLowWorkFork(t *testing.T) {
 
 // TestAttackHeaderWithoutWork shows a tip that nobody has mined.
 func TestAttackHeaderWithoutWork(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	mine(t, n, 3)
 	evil := liar(t, addr, func(s *say) bool {
@@ -229,6 +234,7 @@ func withhold(s *say) bool {
 }
 
 func TestAttackWithheldHistory(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	evil := liar(t, addr, withhold)
@@ -251,6 +257,7 @@ func TestAttackWithheldHistory(t *testing.T) {
 
 // TestAttackWithheldSpend hides only that the coin is spent.
 func TestAttackWithheldSpend(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	spend := chaintest.Spend(o.Point, chaintest.Value, 1, 2)
@@ -272,6 +279,7 @@ func TestAttackWithheldSpend(t *testing.T) {
 
 // TestAttackInventedTransaction shows payments that never were.
 func TestAttackInventedTransaction(t *testing.T) {
+	t.Parallel()
 	invented := wire.NewMsgTx(2)
 	invented.AddTxIn(wire.NewTxIn(&wire.OutPoint{Hash: chainhash.HashH([]byte("nothing"))}, nil, nil))
 	invented.AddTxOut(wire.NewTxOut(1e8, chaintest.Script(1)))
@@ -330,6 +338,7 @@ func TestAttackInventedTransaction(t *testing.T) {
 
 // TestAttackInventedSpend hides a coin behind a waiting spend that nobody signed.
 func TestAttackInventedSpend(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	bad := chaintest.Spend(o.Point, chaintest.Value, 3, 2) // the witness of another script
@@ -353,6 +362,7 @@ func TestAttackInventedSpend(t *testing.T) {
 
 // TestAttackEndlessLine sends a line that does not end.
 func TestAttackEndlessLine(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
@@ -382,6 +392,7 @@ func TestAttackEndlessLine(t *testing.T) {
 
 // TestAttackStall has a server that answers all but one question.
 func TestAttackStall(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	evil := liar(t, addr, func(s *say) bool { return s.method != "blockchain.scripthash.get_history" })
@@ -406,6 +417,7 @@ func TestAttackStall(t *testing.T) {
 // TestReconnect cuts the connection and lets the client find back, with what it
 // follows.
 func TestReconnect(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	o := paid(t, n, 1)
 	s, err := electrum.Serve(t.Context(), electrum.ServerOptions{Source: n})
@@ -440,6 +452,7 @@ func TestReconnect(t *testing.T) {
 // TestRefusedScript asks about a script that the server serves no history of:
 // it is that script's trouble and no other's.
 func TestRefusedScript(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	for range 5 {
 		paid(t, n, 1)
@@ -459,6 +472,7 @@ func TestRefusedScript(t *testing.T) {
 
 // TestOldCoin proves what is older than the headers that a client keeps.
 func TestOldCoin(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("4,000 blocks are mined")
 	}

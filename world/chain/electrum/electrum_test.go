@@ -58,6 +58,7 @@ func must(t *testing.T, err error) {
 
 // TestSource has our client ask one server of ours, and two.
 func TestSource(t *testing.T) {
+	t.Parallel()
 	for name, servers := range map[string]int{"one server": 1, "two servers": 2} {
 		t.Run(name, func(t *testing.T) {
 			chaintest.Test(t, func(t *testing.T) (chain.Source, chaintest.Miner) {

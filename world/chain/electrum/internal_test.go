@@ -29,6 +29,7 @@ func hash(t testing.TB, text string) chainhash.Hash {
 // docs/protocol-methods.rst, "blockchain.block.header". The hashes are those of
 // Bitcoin's first nine blocks.
 func TestCheckpoint(t *testing.T) {
+	t.Parallel()
 	x := newIndex(&chaincfg.MainNetParams)
 	for _, text := range []string{
 		"00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048",
@@ -66,6 +67,7 @@ func TestCheckpoint(t *testing.T) {
 // TestScriptHash and TestStatus are the examples of docs/protocol-basics.rst,
 // "Script Hashes" and "Status".
 func TestScriptHash(t *testing.T) {
+	t.Parallel()
 	script, _ := hex.DecodeString("76a91462e907b15cbf27d5425399ebf6f0fb50ebb88f1888ac")
 	if got := HashOf(script).String(); got != "8b01df4e368ea28f8dc0423bcf7a4923e3a12d307c875e47a0cfbf90b5c39161" {
 		t.Error(got)
@@ -73,6 +75,7 @@ func TestScriptHash(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	var list []seen
 	for _, one := range []struct {
 		id     string
@@ -137,6 +140,7 @@ func blocksOf(r *rand.Rand, prev chainhash.Hash, n int, coins []wire.OutPoint) [
 // TestIndexForgets takes blocks back and compares with an index that never had
 // them.
 func TestIndexForgets(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		x, plain := newIndex(&chaincfg.RegressionNetParams), newIndex(&chaincfg.RegressionNetParams)
@@ -173,6 +177,7 @@ func TestIndexForgets(t *testing.T) {
 }
 
 func TestVersions(t *testing.T) {
+	t.Parallel()
 	for ask, want := range map[string]string{
 		`"1.4"`: "1.4", `["1.4","1.4.2"]`: "1.4.2", `["1.4","1.6"]`: "1.6", `["1.1","9.9"]`: "1.6",
 		`["1.4.3","1.5"]`: "", `["1.0","1.3"]`: "", `"1.6"`: "1.6",
@@ -194,6 +199,7 @@ func TestVersions(t *testing.T) {
 }
 
 func TestBTC(t *testing.T) {
+	t.Parallel()
 	for sat, want := range map[int64]string{1000: "0.00001000", 0: "0.00000000", 123456789: "1.23456789", -5: "-0.00000005"} {
 		if got := btc(sat); string(got) != want {
 			t.Errorf("%d sat is %s; want %s", sat, got, want)
@@ -202,6 +208,7 @@ func TestBTC(t *testing.T) {
 }
 
 func TestHistoryOrder(t *testing.T) {
+	t.Parallel()
 	id := func(n byte) string { return strings.Repeat(fmt.Sprintf("%02x", n), 32) }
 	for _, good := range [][]historyLine{
 		nil, {{Height: 1, ID: id(1)}, {Height: 1, ID: id(2)}, {Height: 9, ID: id(3)}, {Height: 0, ID: id(4)}, {Height: -1, ID: id(5)}},

@@ -119,6 +119,7 @@ func scripthash(n byte) string { return electrum.HashOf(chaintest.Script(n)).Str
 
 // TestWallet asks everything there is, in both versions.
 func TestWallet(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	spend := chaintest.Spend(o.Point, chaintest.Value, 1, 2)
@@ -224,6 +225,7 @@ func TestWallet(t *testing.T) {
 
 // TestServerReorganised takes a payment back and tells who follows it.
 func TestServerReorganised(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	w := dial(t, addr, "1.4")
 	w.ask("blockchain.scripthash.subscribe", scripthash(1))
@@ -250,6 +252,7 @@ func (p poolless) Block(ctx context.Context, height int32) (*wire.MsgBlock, erro
 }
 
 func TestServerWithoutPool(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	o := paid(t, n, 1)
 	w := dial(t, serve(t, electrum.ServerOptions{Source: poolless{n}}).Addr(), "1.4")
@@ -264,6 +267,7 @@ func TestServerWithoutPool(t *testing.T) {
 
 // TestServerAttacks has clients that cost more than they may.
 func TestServerAttacks(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	paid(t, n, 1)
 	dropped := make(chan error, 100)
@@ -342,6 +346,7 @@ func TestServerAttacks(t *testing.T) {
 
 // TestSlowReader asks for much and reads nothing.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	mine(t, n, 2000)
 	dropped := make(chan error, 1)
@@ -365,6 +370,7 @@ func TestSlowReader(t *testing.T) {
 }
 
 func TestNoBlocks(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	if _, err := electrum.Serve(t.Context(), electrum.ServerOptions{Source: struct{ chain.Source }{n}}); err == nil {
 		t.Error("a source without blocks is served")

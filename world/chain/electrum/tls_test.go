@@ -36,6 +36,7 @@ func certificate(t *testing.T) tls.Certificate {
 
 // TestPin knows a server by its certificate, which no authority has signed.
 func TestPin(t *testing.T) {
+	t.Parallel()
 	n, cert := openNode(t), certificate(t)
 	mine(t, n, 1)
 	addr := serve(t, electrum.ServerOptions{Source: n, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}).Addr()
@@ -61,6 +62,7 @@ func TestPin(t *testing.T) {
 }
 
 func TestURL(t *testing.T) {
+	t.Parallel()
 	for _, good := range []string{"electrum://127.0.0.1:1,127.0.0.1:2?quorum=2&net=mainnet", "electrum:127.0.0.1:1,[::1]:2", "electrums://localhost:3"} {
 		c, err := registry.Open(t.Context(), good)
 		if err != nil {
@@ -83,6 +85,7 @@ func TestURL(t *testing.T) {
 
 // TestQuorum wants two servers.
 func TestQuorum(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	paid(t, n, 1)
 	c, err := electrum.Open(electrum.Options{Quorum: 2, Servers: []electrum.Address{{Host: addr}, {Host: "127.0.0.1:1"}}})
@@ -95,6 +98,7 @@ func TestQuorum(t *testing.T) {
 
 // TestProof is what a device asks that has headers only.
 func TestProof(t *testing.T) {
+	t.Parallel()
 	n, addr := honest(t)
 	o := paid(t, n, 1)
 	c := open(t, &troubles{}, addr)

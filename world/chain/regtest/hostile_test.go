@@ -37,6 +37,7 @@ const (
 // (BIP 37), as fast as it can, and measures the processor time of the node, which
 // is a process of its own.
 func TestAHostilePeerCostsItsShare(t *testing.T) {
+	t.Parallel()
 	v, unit := startVictim(t), unitHere(t)
 	patient := append(encoded(patientFilter()), encoded(getData(wire.InvTypeFilteredBlock, v.fat, v.fat, v.fat, v.fat))...)
 	small := make([]chainhash.Hash, wire.MaxInvPerMsg)

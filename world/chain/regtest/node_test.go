@@ -23,6 +23,7 @@ func open(t *testing.T, o regtest.Options) *regtest.Node {
 }
 
 func TestSource(t *testing.T) {
+	t.Parallel()
 	chaintest.Test(t, func(t *testing.T) (chain.Source, chaintest.Miner) {
 		n := open(t, regtest.Options{})
 		return n, n

@@ -72,6 +72,7 @@ func paid(t testing.TB, n *regtest.Node) (wire.OutPoint, chainhash.Hash) {
 }
 
 func TestHeadersAndBlocks(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	hashes := mine(t, n, 700)
 	s := greet(t, n)
@@ -102,6 +103,7 @@ func TestHeadersAndBlocks(t *testing.T) {
 }
 
 func TestAnnouncements(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	mine(t, n, 1)
 	a, b := greet(t, n), greet(t, n)
@@ -118,6 +120,7 @@ func TestAnnouncements(t *testing.T) {
 }
 
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	point, _ := paid(t, n)
 	a, b := greet(t, n), greet(t, n)
@@ -157,6 +160,7 @@ func TestRelay(t *testing.T) {
 }
 
 func TestSubmittedBlocks(t *testing.T) {
+	t.Parallel()
 	theirs, d := open(t, regtest.Options{}), newDrops()
 	mine(t, theirs, 3)
 	n := open(t, d.options(regtest.Limits{}))
@@ -204,6 +208,7 @@ func easy(h *wire.BlockHeader) bool {
 }
 
 func TestBloomFilter(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	point, block := paid(t, n)
 	s := greet(t, n)
@@ -234,6 +239,7 @@ func TestBloomFilter(t *testing.T) {
 }
 
 func TestCompactFilters(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	point, block := paid(t, n)
 	mine(t, n, 1000)
@@ -286,6 +292,7 @@ func prevScripts(n *regtest.Node, b *wire.MsgBlock) (scripts [][]byte) {
 }
 
 func TestMisbehaviour(t *testing.T) {
+	t.Parallel()
 	d := newDrops()
 	n := open(t, d.options(regtest.Limits{}))
 	mine(t, n, 1200)
@@ -327,6 +334,7 @@ func encoded(msg wire.Message) []byte {
 }
 
 func TestAFilterOfNothingMatchesNothing(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{}) // CVE-2013-5700: a division by its size
 	_, block := paid(t, n)
 	s := greet(t, n)
@@ -337,6 +345,7 @@ func TestAFilterOfNothingMatchesNothing(t *testing.T) {
 }
 
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	d := newDrops()
 	n := open(t, d.options(regtest.Limits{MaxPeers: 2, HandshakeTimeout: 100 * time.Millisecond, MessageTimeout: 100 * time.Millisecond}))
 	t.Run("a silent one is dropped", func(t *testing.T) {
@@ -380,6 +389,7 @@ func TestStrangers(t *testing.T) {
 }
 
 func TestAnIdlePeerIsPingedThenDropped(t *testing.T) {
+	t.Parallel()
 	d := newDrops()
 	n := open(t, d.options(regtest.Limits{IdleTimeout: 200 * time.Millisecond}))
 	s := greet(t, n)
@@ -388,6 +398,7 @@ func TestAnIdlePeerIsPingedThenDropped(t *testing.T) {
 }
 
 func TestWorkIsRationed(t *testing.T) {
+	t.Parallel()
 	// Each block costs ten units: thirty can be had at once, and then ten a
 	// second.
 	n := open(t, regtest.Options{Limits: regtest.Limits{Work: 100, MaxWork: 300}})
@@ -406,6 +417,7 @@ func TestWorkIsRationed(t *testing.T) {
 }
 
 func TestAPeerThatDoesNotReadIsDropped(t *testing.T) {
+	t.Parallel()
 	d := newDrops()
 	n := open(t, d.options(regtest.Limits{MessageTimeout: 200 * time.Millisecond}))
 	big := bigBlock(t, n)
@@ -437,6 +449,7 @@ func bigBlock(t *testing.T, n *regtest.Node) chainhash.Hash {
 }
 
 func TestBlocksInFlightAreBounded(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	s := greet(t, n)
 	inv := wire.NewMsgInv()
@@ -451,6 +464,7 @@ func TestBlocksInFlightAreBounded(t *testing.T) {
 }
 
 func TestTransactionsAskedForAreBounded(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	s := greet(t, n)
 	inv := wire.NewMsgInv()
@@ -465,6 +479,7 @@ func TestTransactionsAskedForAreBounded(t *testing.T) {
 }
 
 func TestMiningIsBounded(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	for _, blocks := range []int{-1, 0, regtest.MaxMine + 1} {
 		if _, err := n.Mine(blocks); err == nil {
@@ -483,6 +498,7 @@ func TestMiningIsBounded(t *testing.T) {
 }
 
 func TestInvalidate(t *testing.T) {
+	t.Parallel()
 	n := open(t, regtest.Options{})
 	point, block := paid(t, n)
 	if err := n.Invalidate(block); err != nil {
@@ -501,6 +517,7 @@ func TestInvalidate(t *testing.T) {
 }
 
 func TestReopen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n, err := regtest.Open(regtest.Options{Dir: dir})
 	if err != nil {
@@ -524,6 +541,7 @@ func TestReopen(t *testing.T) {
 }
 
 func TestOpenFails(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := open(t, regtest.Options{Dir: dir})
 	for why, o := range map[string]regtest.Options{
