@@ -199,7 +199,7 @@ func (n *Node) settle(e *entry, active bool) {
 	link := lattice.Hash(e.Link)
 	switch e.Kind {
 	case lattice.Send:
-		n.disk.set(keyReceivable(Key(link), e.hash), encodeReceivable(lattice.Receivable{From: e.Account, Amount: e.Amount}))
+		n.disk.add(keyReceivable(Key(link), e.hash), encodeReceivable(lattice.Receivable{From: e.Account, Amount: e.Amount}))
 		if e.taker != nil {
 			n.taken[taking{Key(link), e.hash}] = e.taker
 		}

@@ -127,6 +127,7 @@ type disk struct {
 	under step.Reader
 	put   map[string]int // where in records
 	list  []step.Record
+	fresh map[string]struct{} // that were not there before the step
 }
 
 // Get is step.Reader's. A store that cannot be read is a broken node.
@@ -149,11 +150,27 @@ func (d *disk) set(key string, value []byte) {
 	d.list = append(d.list, step.Record{Key: key, Value: value})
 }
 
+// add is set for a key that the store cannot have: if the step takes it away again,
+// nothing is written.
+func (d *disk) add(key string, value []byte) {
+	d.set(key, value)
+	if d.fresh == nil {
+		d.fresh = map[string]struct{}{}
+	}
+	d.fresh[key] = struct{}{}
+}
+
 // take is what the step has put, in the order of its first puts.
 func (d *disk) take() []step.Record {
-	out := d.list
+	out := d.list[:0]
+	for _, r := range d.list {
+		if _, fresh := d.fresh[r.Key]; r.Value != nil || !fresh {
+			out = append(out, r)
+		}
+	}
 	d.list = nil
 	clear(d.put)
+	clear(d.fresh)
 	return out
 }
 

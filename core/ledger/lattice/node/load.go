@@ -84,7 +84,7 @@ func (n *Node) start() {
 // begin writes the genesis block.
 func (n *Node) begin() {
 	g := &n.Network.Genesis
-	n.disk.set(keyReceivable(g.Account, lattice.Hash(g.Link)), encodeReceivable(lattice.Receivable{From: g.Account, Amount: g.Balance}))
+	n.disk.add(keyReceivable(g.Account, lattice.Hash(g.Link)), encodeReceivable(lattice.Receivable{From: g.Account, Amount: g.Balance}))
 	e, why := n.judge(g, n.genesis)
 	step.Assert(why == "", "genesis block: %s", why)
 	n.cement(e)

@@ -56,7 +56,7 @@ func (n *Node) voteFinally(v *election, c *candidate) {
 		return
 	}
 	n.given[v.root] = c.hash
-	n.disk.set(keyFinal(v.root), c.block.Append(nil))
+	n.disk.add(keyFinal(v.root), c.block.Append(nil))
 	v.ours, v.final = c.hash, true
 	n.finals = append(n.finals, v)
 }
@@ -88,6 +88,7 @@ func (n *Node) castVotes() {
 		n.finals = n.cast(n.finals, true)
 		n.normals = n.cast(n.normals, false)
 		n.decideAll()
+		n.schedule() // what that has set free
 	}
 }
 
