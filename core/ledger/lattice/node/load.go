@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -26,6 +27,8 @@ func Load(r step.Reader, c Config) (*Node, error) {
 		given: map[lattice.Hash]lattice.Hash{}, online: map[Key]step.Time{},
 		checking: lattice.NewBatch(eddsa.NewCache(keysCached)),
 	}
+	id := c.ID.Public()
+	n.salt = binary.LittleEndian.Uint64(id[:])
 	n.kept.ballots = map[lattice.Hash][]ballot{}
 	for _, rep := range c.Reps {
 		n.reps = append(n.reps, rep.Public())

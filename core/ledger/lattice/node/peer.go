@@ -120,7 +120,8 @@ func (n *Node) some(seed lattice.Hash, count float64, principals bool) (picked [
 	if len(others) == 0 {
 		return picked
 	}
-	at := int(binary.LittleEndian.Uint64(seed[:]) % uint64(len(others)))
+	// Other nodes pick others for the same message.
+	at := int((binary.LittleEndian.Uint64(seed[:]) ^ n.salt) % uint64(len(others)))
 	for i := range want {
 		picked = append(picked, others[(at+i*n.stride(len(others)))%len(others)])
 	}

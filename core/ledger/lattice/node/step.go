@@ -23,6 +23,7 @@ type Node struct {
 	disk    disk
 	genesis lattice.Hash
 	reps    []Key // public keys of Reps
+	salt    uint64
 
 	// The ledger.
 	young, old map[Key]*chain

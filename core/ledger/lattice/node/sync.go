@@ -10,12 +10,14 @@ import (
 const (
 	// MaxPulls bounds the bootstrap's questions that wait for an answer, and pullFor
 	// how long each does.
-	MaxPulls = 16
+	MaxPulls = 64
 	pullFor  = 3 * step.Second
 	// MaxWanted bounds the accounts whose blocks are to be pulled, and MaxFetches the
 	// single blocks.
 	MaxWanted  = 16_384
-	MaxFetches = 1024
+	MaxFetches = 4096
+	// fetchAfter is how long a block that others vote on may be on its way.
+	fetchAfter = 200 * step.Millisecond
 	// backlogForPull is how full the backlog may be for the bootstrap to ask for more.
 	backlogForPull = MaxBacklog / 2
 	// scanPause is how long the walk over all frontiers rests after an answer in which
@@ -32,13 +34,19 @@ type sync struct {
 	pulls   map[uint64]pull
 	wanted  []Key // accounts, oldest first
 	wants   map[Key]bool
-	fetches []lattice.Hash
+	fetches []fetch
 	fetched map[lattice.Hash]step.Time
 
 	scanAt   Key       // the walk goes on from here
 	scanNext step.Time // then
 	scanning bool      // a question is on its way
 	turn     int       // of the peers
+}
+
+// fetch is a block that is to be asked for.
+type fetch struct {
+	hash lattice.Hash
+	from step.Time // not before
 }
 
 // pull is a question to a peer.
@@ -71,7 +79,7 @@ func (n *Node) fetch(h lattice.Hash) {
 		s.fetched = map[lattice.Hash]step.Time{}
 	}
 	s.fetched[h] = n.now
-	s.fetches = append(s.fetches, h)
+	s.fetches = append(s.fetches, fetch{h, n.now + fetchAfter})
 }
 
 // greet asks a new peer what there is.
@@ -124,7 +132,7 @@ func (n *Node) askAgain(ask lattice.Ask) {
 	switch ask := ask.(type) {
 	case lattice.AskBlocks:
 		if ask.ByBlock && n.waitsFor.by[lattice.Hash(ask.Start)] != nil {
-			n.sync.fetches = append(n.sync.fetches, lattice.Hash(ask.Start))
+			n.sync.fetches = append(n.sync.fetches, fetch{lattice.Hash(ask.Start), n.now})
 		}
 	case lattice.AskFrontiers:
 		n.sync.scanning, n.sync.scanAt = false, ask.Start
@@ -134,10 +142,12 @@ func (n *Node) askAgain(ask lattice.Ask) {
 // nextAsk is the next question: single blocks first, accounts, then the walk.
 func (n *Node) nextAsk() lattice.Ask {
 	s := &n.sync
-	if len(s.fetches) > 0 {
-		h := s.fetches[0]
+	for len(s.fetches) > 0 && s.fetches[0].from <= n.now {
+		h := s.fetches[0].hash
 		s.fetches = s.fetches[1:]
-		return lattice.AskBlocks{Start: h, Count: 1, ByBlock: true}
+		if !n.known(h) {
+			return lattice.AskBlocks{Start: h, Count: 1, ByBlock: true}
+		}
 	}
 	if len(s.wanted) > 0 {
 		k := s.wanted[0]

@@ -105,7 +105,7 @@ func (n *Node) cast(list []*election, final bool) []*election {
 	if len(hashes) == 0 {
 		return list
 	}
-	for _, vote := range n.signVotes(hashes, final) {
+	for _, vote := range n.signVotes(hashes, final, false) {
 		n.publishVote(vote)
 		n.online[vote.Account] = n.now
 		for _, h := range vote.Hashes {
@@ -115,14 +115,16 @@ func (n *Node) cast(list []*election, final bool) []*election {
 	return list
 }
 
-// signVotes makes a vote of each of our representatives that has weight.
-func (n *Node) signVotes(hashes []lattice.Hash, final bool) (votes []lattice.Vote) {
+// signVotes makes a vote of each of our representatives that has weight, or of all of
+// them for who asks: whoever is behind counts by older weights, from before the very
+// block that it asks about.
+func (n *Node) signVotes(hashes []lattice.Hash, final, asked bool) (votes []lattice.Vote) {
 	at := uint64(lattice.FinalTimestamp)
 	if !final {
 		at = lattice.VoteTimestamp(uint64(n.now), voteDuration)
 	}
 	for i, rep := range n.Reps {
-		if !n.isPrincipal(n.reps[i]) {
+		if !asked && !n.isPrincipal(n.reps[i]) {
 			continue
 		}
 		v := lattice.Vote{Timestamp: at, Hashes: hashes}
@@ -183,7 +185,7 @@ func (n *Node) answerWith(p *peer, hashes []lattice.Hash, final bool) {
 		return
 	}
 	hashes = hashes[:min(len(hashes), lattice.MaxVoteHashes)]
-	for _, v := range n.signVotes(hashes, final) {
+	for _, v := range n.signVotes(hashes, final, true) {
 		n.send(p, &lattice.ConfirmAck{Vote: v})
 	}
 }
