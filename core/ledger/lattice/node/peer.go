@@ -208,7 +208,7 @@ func (n *Node) ballots(v *lattice.Vote) {
 // the bootstrap goes on, and the weight online is noted.
 func (n *Node) lookAround() {
 	n.sample()
-	asks := map[*peer][]lattice.Pair{}
+	asks, everybody := map[*peer][]lattice.Pair{}, !n.quorumHeard()
 	for i := 0; i < len(n.active); i++ {
 		v := n.active[i]
 		pause := askAfter << min(v.requests, 4)
@@ -226,7 +226,7 @@ func (n *Node) lookAround() {
 		if n.elections[v.root] != v {
 			continue
 		}
-		n.askFor(v, asks)
+		n.askFor(v, asks, everybody)
 	}
 	for _, p := range n.peers.list {
 		for pairs := asks[p]; len(pairs) > 0; {
@@ -240,12 +240,24 @@ func (n *Node) lookAround() {
 	n.askTelemetry()
 }
 
+// quorumHeard tells whether it is known through which peers a quorum speaks.
+func (n *Node) quorumHeard() bool {
+	var sum lattice.Raw
+	for _, rep := range n.reps {
+		sum, _ = sum.Add(n.weight(rep))
+	}
+	for rep := range n.peers.voices {
+		sum, _ = sum.Add(n.weight(rep))
+	}
+	return sum.Cmp(n.quorum()) >= 0
+}
+
 // askFor asks those whose representatives have not voted finally, and says the
 // election's candidates again to somebody.
-func (n *Node) askFor(v *election, asks map[*peer][]lattice.Pair) {
+func (n *Node) askFor(v *election, asks map[*peer][]lattice.Pair, everybody bool) {
 	winner := n.tallies(v)[0]
 	for _, p := range n.peers.list {
-		if p.reps == 0 && v.requests%4 != 0 {
+		if p.reps == 0 && !everybody && v.requests%4 != 0 {
 			continue
 		}
 		silent := true

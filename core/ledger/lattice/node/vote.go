@@ -107,6 +107,9 @@ func (n *Node) cast(list []*election, final bool) []*election {
 	}
 	for _, vote := range n.signVotes(hashes, final, false) {
 		n.publishVote(vote)
+		if n.watch.Votes {
+			n.tell(VotedID, Voted{Vote: vote})
+		}
 		n.online[vote.Account] = n.now
 		for _, h := range vote.Hashes {
 			n.ballotOf(ballot{vote.Account, h, vote.Timestamp, &vote})
