@@ -16,7 +16,7 @@ func TestWorlds(t *testing.T) {
 	for _, world := range sim.Names() {
 		t.Run(world, func(t *testing.T) {
 			seeds := *seeds
-			if world == "lightning" || world == "gateway" || world == "kiosk" || world == "lattice" { // their stories are ten times as long
+			if world == "lightning" || world == "gateway" || world == "kiosk" || world == "lattice" || world == "tangle" { // their stories are ten times as long
 				seeds = (seeds + 3) / 4
 			}
 			for s := *seed; s < *seed+uint64(seeds); s++ {

@@ -16,6 +16,7 @@ var Worlds = map[string]func(seed uint64, trace func(string), bug Bug) ([32]byte
 	"gateway":   play(NewGateway),
 	"kiosk":     play(NewKiosk),
 	"lattice":   play(NewLattice),
+	"tangle":    play(NewTangle),
 }
 
 // OrdersPerSeed is how many orders a seed's story has.

@@ -1,0 +1,336 @@
+package node
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"coinop.dev/core/codec"
+	"coinop.dev/core/ledger/tangle"
+	"coinop.dev/core/ledger/tangle/dag"
+)
+
+// Submit asks for a payload, or a block that is complete, to be attached. The
+// outcome has its ID, and Attached or an error. A payload that is submitted again is
+// not attached again; the node does that by itself while no milestone includes it.
+//
+// What becomes of a transaction is the outcome TxID(its ID).
+type Submit struct {
+	ID      string
+	Payload tangle.Payload // transaction or tagged data, or nil
+	Block   []byte         // serialised; then Payload is not looked at
+}
+
+// Attached answers Submit.
+type Attached struct {
+	Block   tangle.BlockID
+	Payload [32]byte // hash of its bytes; of a transaction, its ID. Zero for none
+}
+
+// The IDs of outcomes that nobody has asked for.
+const (
+	ConfirmedID = "milestone" // Confirmed: a milestone has been confirmed
+	HaltID      = "halt"      // only an error: nothing is confirmed any more
+	DoubleID    = "double"    // Double: a coordinator has signed two milestones of one index
+)
+
+// TxID is the ID of the outcome that tells what has become of a transaction: Settled,
+// or an error whose cause is a Conflict or ErrOrphan.
+func TxID(id tangle.TransactionID) string { return "tx/" + hex.EncodeToString(id[:]) }
+
+// DataID is the ID of the outcome that tells that a milestone has included tagged
+// data that this node attached, by the hash of its payload.
+func DataID(payload [32]byte) string { return "data/" + hex.EncodeToString(payload[:]) }
+
+// Settled says that a milestone has included a payload, and applied it if it is a
+// transaction.
+type Settled struct {
+	Block     tangle.BlockID
+	Milestone Mark
+}
+
+var (
+	// ErrOrphan says that no milestone has included a payload although it was
+	// attached MaxAttach times.
+	ErrOrphan = fmt.Errorf("no milestone has included it in %d attempts", MaxAttach)
+	// ErrUnsolid says that a submitted block has parents that this node does not know.
+	ErrUnsolid = errors.New("the block has parents that this node does not know")
+
+	// ErrTooOld says that its parents are below max depth.
+	ErrTooOld = errors.New("the block has parents that are too old for any milestone to include it; ask for new ones")
+
+	errPayload = errors.New("only transactions and tagged data can be submitted")
+	errSigned  = errors.New("a signature does not hold, or the work is too little")
+	errBusy    = fmt.Errorf("%d submissions or %d bytes of them wait already, or %d payloads are not confirmed; try again", MaxSubmits, MaxBatch, MaxOwn)
+)
+
+// A submit waits for the step's signatures.
+type submit struct {
+	Submit
+	wallet string // core that waits for tangle.Final; "" for an outcome
+	block  *Block // if it came whole
+	id     [32]byte
+	raw    []byte
+	first  int // of its signatures in the batch
+	last   int
+	bad    bool
+}
+
+// An own payload is one that this node has attached and no milestone has included.
+type own struct {
+	id     [32]byte
+	raw    []byte // payload
+	block  tangle.BlockID
+	since  uint32 // milestone after which it was attached or promoted last
+	tries  int
+	wallet string
+}
+
+func (o *own) record() []byte {
+	b := append([]byte{}, o.block[:]...)
+	b = codec.AppendUint(b, o.since)
+	b = codec.AppendUint(b, o.tries)
+	b = codec.AppendBytes(b, o.wallet)
+	return codec.AppendBytes(b, o.raw)
+}
+
+func readOwn(id [32]byte, value []byte) (*own, error) {
+	r := codec.NewReader(value)
+	o := &own{id: id}
+	r.Fill(o.block[:])
+	o.since, o.tries = uint32(r.Height()), r.Int(MaxAttach, "attempts")
+	o.wallet = r.String(64, "name")
+	o.raw = r.Bytes(tangle.MaxBlockSize, "payload")
+	return o, r.Close()
+}
+
+// submit takes a submission; its outcome follows in the same step.
+func (n *Node) submit(s submit) {
+	refuse := func(err error) { n.answerSubmit(&s, Attached{}, err) }
+	if n.halt != nil {
+		refuse(ErrHalted)
+		return
+	}
+	if len(n.submits) >= MaxSubmits || len(n.own) >= MaxOwn || n.load != nil {
+		refuse(errBusy)
+		return
+	}
+	if s.Block != nil {
+		b, err := ReadBlock(s.Block)
+		if err == nil {
+			err = b.Check(n.net)
+		}
+		if err != nil {
+			refuse(err)
+			return
+		}
+		s.block, s.Payload = b, b.Payload
+	}
+	switch p := s.Payload.(type) {
+	case *tangle.Transaction:
+		if err := p.Check(n.net); err != nil {
+			refuse(err)
+			return
+		}
+	case *tangle.TaggedData:
+	case nil:
+		if s.block == nil {
+			refuse(errPayload)
+			return
+		}
+	default:
+		refuse(errPayload)
+		return
+	}
+	if s.Payload != nil {
+		s.raw = s.Payload.Append(nil)
+		s.id = tangle.IDOf(s.raw)
+	}
+	if n.submitted += len(s.raw) + len(s.Block); n.submitted > MaxBatch {
+		refuse(errBusy)
+		return
+	}
+	n.submits = append(n.submits, s)
+}
+
+// addSubmits puts the signatures of submissions into the batch.
+func (n *Node) addSubmits() {
+	for i := range n.submits {
+		s := &n.submits[i]
+		s.first = n.batch.Len()
+		if t, ok := s.Payload.(*tangle.Transaction); ok {
+			n.add(t.Checks())
+		}
+		s.last = n.batch.Len()
+		if s.block != nil && !n.net.Enough(len(s.block.Raw), tangle.Zeros(s.block.Raw)) {
+			s.bad = true
+		}
+	}
+}
+
+func (n *Node) judgeSubmits(each []bool) {
+	for i := range n.submits {
+		s := &n.submits[i]
+		s.bad = s.bad || slices.Contains(each[s.first:s.last], false)
+	}
+}
+
+// attachSubmits attaches what was submitted and is good.
+func (n *Node) attachSubmits() {
+	for i := range n.submits {
+		s := &n.submits[i]
+		attached, err := n.attachSubmit(s)
+		n.answerSubmit(s, attached, err)
+	}
+	clear(n.submits)
+	n.submits, n.submitted = n.submits[:0], 0
+}
+
+func (n *Node) attachSubmit(s *submit) (Attached, error) {
+	if s.bad {
+		return Attached{}, errSigned
+	}
+	if o := n.own[s.id]; o != nil && s.Payload != nil {
+		if s.wallet != "" && o.wallet != s.wallet {
+			o.wallet = s.wallet
+			n.db.put(ownKey(o.id), o.record())
+		}
+		return Attached{o.block, s.id}, nil
+	}
+	if t, ok := s.Payload.(*tangle.Transaction); ok {
+		if o := n.output(tangle.NewOutputID(s.id, 0)); o != nil {
+			return Attached{o.Block, s.id}, nil // applied already
+		}
+		if err := n.spentOtherwise(t); err != nil {
+			return Attached{}, err
+		}
+	}
+	b := s.block
+	if b == nil {
+		made, err := n.make(s.Payload, n.madeBy(s.Payload)...)
+		if err != nil {
+			return Attached{}, err
+		}
+		b = made
+	} else if !n.solid(b) {
+		return Attached{}, ErrUnsolid
+	} else if n.tooOld(b) {
+		return Attached{}, ErrTooOld
+	} else if _, ok := n.confirmed(b.ID); ok {
+		return Attached{b.ID, s.id}, nil
+	}
+	if !n.attach(b, nil, false) {
+		return Attached{}, ErrFull
+	}
+	n.db.put(blockKey(b.ID), b.Raw) // promised: not lazy
+	n.release(b.ID)
+	if s.Payload != nil {
+		o := &own{id: s.id, raw: s.raw, block: b.ID, since: n.head.Index, wallet: s.wallet}
+		n.own[s.id] = o
+		n.schedule(o)
+	}
+	return Attached{b.ID, s.id}, nil
+}
+
+func (n *Node) solid(b *Block) bool {
+	for _, parent := range b.Parents {
+		if _, ok := n.confirmed(parent); !ok && n.vertices[parent] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// madeBy are the unconfirmed blocks whose transactions a payload spends from. It
+// approves them, so that in no order it comes first.
+func (n *Node) madeBy(p tangle.Payload) (must []tangle.BlockID) {
+	t, ok := p.(*tangle.Transaction)
+	if !ok {
+		return nil
+	}
+	for _, in := range t.Essence.Inputs {
+		id, ok := n.makers[in.Transaction()]
+		if ok && !slices.Contains(must, id) && len(must) < tangle.MaxParents-1 && n.dag.Score(id) != dag.Lazy {
+			must = append(must, id)
+		}
+	}
+	return must
+}
+
+// spentOtherwise says that an input is spent, by a milestone, by somebody else.
+func (n *Node) spentOtherwise(t *tangle.Transaction) error {
+	for _, in := range t.Essence.Inputs {
+		if o := n.output(in); o != nil && o.Spent.Index != 0 {
+			return AlreadySpent
+		}
+	}
+	return nil
+}
+
+// schedule writes an own payload and has it looked at when it should be confirmed.
+func (n *Node) schedule(o *own) {
+	n.db.put(ownKey(o.id), o.record())
+	at := o.since + n.c.PromoteAfter
+	n.due[at] = append(n.due[at], o.id)
+}
+
+// settled ends an own payload.
+func (n *Node) settled(o *own) {
+	delete(n.own, o.id)
+	n.db.put(ownKey(o.id), nil)
+}
+
+// again looks at own payloads that the milestone should have included: the block is
+// promoted, that is approved by a new one, the first time, and every other time if
+// it still may be; else the payload is attached anew.
+func (n *Node) again(index uint32) {
+	list := n.due[index]
+	delete(n.due, index)
+	for _, id := range list {
+		o := n.own[id]
+		if o == nil || o.since+n.c.PromoteAfter != index {
+			continue
+		}
+		if o.tries++; o.tries > MaxAttach {
+			n.settled(o)
+			n.fail(o, ErrOrphan)
+			continue
+		}
+		o.since = index
+		if v := n.vertices[o.block]; v != nil && o.tries%2 == 1 && n.dag.Score(o.block) != dag.Lazy {
+			if b, err := n.make(nil, o.block); err == nil {
+				n.attach(b, nil, false)
+			}
+		} else if p, err := readPayload(o.raw); err == nil {
+			if b, err := n.make(p, n.madeBy(p)...); err == nil && n.attach(b, nil, false) {
+				n.db.put(blockKey(b.ID), b.Raw)
+				o.block = b.ID
+			}
+		}
+		n.schedule(o)
+	}
+}
+
+// fail tells that an own payload will not be confirmed.
+func (n *Node) fail(o *own, err error) {
+	if p, e := readPayload(o.raw); e == nil && p.Type() == tangle.TypeTransaction {
+		n.done(TxID(o.id), nil, err)
+		n.tellRejected(o, err)
+		return
+	}
+	n.done(DataID(o.id), nil, err)
+}
+
+// readPayload reads one that this node has written.
+func readPayload(raw []byte) (tangle.Payload, error) {
+	b := &tangle.Block{Protocol: tangle.Protocol, Parents: make([]tangle.BlockID, 1)}
+	whole := b.AppendUnworked(nil)
+	whole = whole[:len(whole)-4]
+	whole = append(whole, byte(len(raw)), byte(len(raw)>>8), byte(len(raw)>>16), byte(len(raw)>>24))
+	read, err := tangle.DecodeBlock(append(append(whole, raw...), make([]byte, tangle.NonceSize)...))
+	if err != nil {
+		return nil, err
+	}
+	return read.Payload, nil
+}
