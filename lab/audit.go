@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/wire/v2"
 
+	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/money"
 )
 
@@ -14,6 +16,9 @@ import (
 func (b *bench) close(ctx context.Context, r *Result) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
+	if b.Rail == onchain {
+		return b.auditOnchain(ctx, r)
+	}
 	have, err := b.settled(ctx)
 	if err != nil {
 		return err
@@ -39,6 +44,14 @@ func (b *bench) close(ctx context.Context, r *Result) error {
 		return err
 	}
 	return b.audit(r, spent.Booked, earned.Booked, have)
+}
+
+// footprint is what transactions take of the chain.
+type footprint struct{ txs, vbytes int }
+
+func (f *footprint) add(t *wire.MsgTx) {
+	f.txs++
+	f.vbytes += tx.VSize(t)
 }
 
 // settled waits until the channels hold what they held at first, and returns how
@@ -90,6 +103,7 @@ func (b *bench) audit(r *Result, spent, earned money.Amount, have []int64) error
 		r.Conserved = r.Conserved && missing == 0
 	}
 	r.FeeMsatPerPayment = figure(float64(fees*1000) / float64(b.paid))
+	r.ChainTxs, r.ChainVBytes = figure(float64(b.prints.txs)), figure(float64(b.prints.vbytes))
 	r.PaidMsat, r.PayeeOnchainSat, r.PayerOnchainSat, r.FeesSat = due, onchain[last], onchain[0], fees
 	return nil
 }
@@ -119,6 +133,7 @@ func (b *bench) fees(id chainhash.Hash, seen map[chainhash.Hash]bool) (sum int64
 	if t == nil {
 		return 0, fmt.Errorf("transaction %v is not in the chain", id)
 	}
+	b.prints.add(t)
 	for _, out := range t.TxOut {
 		sum -= out.Value
 	}

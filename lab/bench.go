@@ -11,6 +11,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 
 	"coinop.dev/core/channel/payword"
+	"coinop.dev/rail/bitcoinrail"
 	"coinop.dev/rail/lnrail"
 	"coinop.dev/world/chain/regtest"
 )
@@ -30,6 +31,8 @@ type bench struct {
 	// before them, in millisatoshi.
 	paid uint64
 	had  []int64
+	// prints is what the fees were paid for.
+	prints footprint
 }
 
 // A party is an end as the bench sees it.
@@ -85,7 +88,7 @@ func (b *bench) boot(ctx context.Context, p *party) (err error) {
 	if p.child, err = start(p.name, b.Command); err != nil {
 		return err
 	}
-	q := question{Do: "start", Store: b.storeURI(p), Chain: "p2p://" + b.node.Addr(), Dir: b.dir, Key: b.file(p, ".key")}
+	q := question{Do: "start", Store: b.storeURI(p), Chain: "p2p://" + b.node.Addr(), Dir: b.dir, Key: b.file(p, ".key"), Wallet: b.Rail == onchain}
 	if b.Profile != "" {
 		q.Profile = filepath.Join(b.Profile, strings.ReplaceAll(p.name, " ", "-"))
 	}
@@ -184,6 +187,9 @@ func (b *bench) rails(peer string) []string {
 			at("payword", fmt.Sprintf("?max_credit=%dmsat", coin*payword.MaxGap), fmt.Sprintf("?coin=%dmsat", coin)),
 		}
 	}
+	if b.Rail == onchain && peer != "" {
+		return []string{onchain + "://" + bitcoinrail.Self}
+	}
 	return []string{at(b.Rail, "", "")}
 }
 
@@ -236,7 +242,7 @@ func (b *bench) mine(ctx context.Context) (stop func()) {
 
 // pay has the payer pay so often.
 func (b *bench) pay(ctx context.Context, payments int, progress func(uint64)) (*paid, error) {
-	q := question{Do: "pay", Payments: payments, Concurrency: b.Concurrency, Amount: b.Amount, Orders: b.Orders}
+	q := question{Do: "pay", Payments: payments, Concurrency: b.Concurrency, Amount: b.Amount, Orders: b.Orders, Pause: b.Pause}
 	a, err := b.payer().follow(ctx, q, progress)
 	if err != nil {
 		return nil, err
@@ -251,18 +257,33 @@ func (b *bench) measure(ctx context.Context, r *Result, progress func(uint64)) e
 	if err != nil {
 		return err
 	}
-	if _, err := b.pay(ctx, b.warmUp()-int(b.paid), func(uint64) {}); err != nil {
+	stop := b.mineOnchain(ctx)
+	_, err = b.pay(ctx, b.warmUp()-int(b.paid), func(uint64) {})
+	stop()
+	if err != nil {
 		return err
 	}
 	before, err := b.count(ctx, false)
 	if err != nil {
 		return err
 	}
+	small, err := b.sizes()
+	if err != nil {
+		return err
+	}
+	risk := b.watchPayee(ctx)
+	stop = b.mineOnchain(ctx)
 	paid, err := b.pay(ctx, b.Payments, progress)
+	stop()
+	atRisk := risk()
 	if err != nil {
 		return err
 	}
 	after, err := b.count(ctx, false)
+	if err != nil {
+		return err
+	}
+	large, err := b.sizes()
 	if err != nil {
 		return err
 	}
@@ -275,6 +296,8 @@ func (b *bench) measure(ctx context.Context, r *Result, progress func(uint64)) e
 		return err
 	}
 	*r = newResult(b, paid, stages{idle, before, after, rested}, a.Limits)
+	r.PayerAtRiskMsat, r.PayeeAtRiskMsat = msat(paid.AtRisk), msat(atRisk)
+	r.grown(small, large, float64(b.Payments))
 	return nil
 }
 

@@ -21,13 +21,14 @@ import (
 
 // A question tells an end what to do.
 type question struct {
-	Do string `json:"do"` // start, join, pay, count, balance, limits, shut, book
+	Do string `json:"do"` // start, join, pay, risk, count, balance, limits, shut, book
 
 	// start
 	Store   string `json:"store,omitempty"`
 	Chain   string `json:"chain,omitempty"`
-	Key     string `json:"key,omitempty"` // the file where its key is, or will be
-	Dir     string `json:"dir,omitempty"` // on the store's disk, to time it
+	Key     string `json:"key,omitempty"`    // the file where its key is, or will be
+	Wallet  bool   `json:"wallet,omitempty"` // its money is the wallet's of rail bitcoin
+	Dir     string `json:"dir,omitempty"`    // on the store's disk, to time it
 	Profile string `json:"profile,omitempty"`
 
 	// join
@@ -42,15 +43,17 @@ type question struct {
 	Static   bool     `json:"static,omitempty"`
 
 	// pay
-	Payments    int          `json:"payments,omitempty"`
-	Concurrency int          `json:"concurrency,omitempty"`
-	Amount      money.Amount `json:"amount_msat,omitempty"`
-	Orders      bool         `json:"orders,omitempty"`
+	Payments    int           `json:"payments,omitempty"`
+	Concurrency int           `json:"concurrency,omitempty"`
+	Amount      money.Amount  `json:"amount_msat,omitempty"`
+	Orders      bool          `json:"orders,omitempty"`
+	Pause       time.Duration `json:"pause,omitempty"`
 
 	// count
 	Rest bool `json:"rest,omitempty"` // collect garbage first
 
-	Door *doorTask `json:"door,omitempty"` // what is asked of the ends of a door
+	Door   *doorTask   `json:"door,omitempty"`   // what is asked of the ends of a door
+	Ledger *ledgerTask `json:"ledger,omitempty"` // and of the nodes of a ledger
 }
 
 // An answer with Done set is only news of how far it is.
@@ -58,22 +61,27 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 	Done  uint64 `json:"done,omitempty"`
 
-	Script []byte       `json:"script,omitempty"` // of the wallet
-	Addr   string       `json:"addr,omitempty"`   // key@host:port
-	Listen string       `json:"listen,omitempty"` // host:port of it
-	Echo   string       `json:"echo,omitempty"`
-	Booked money.Amount `json:"booked_msat,omitempty"`
-	Paid   *paid        `json:"paid,omitempty"`
-	Counts *counts      `json:"counts,omitempty"`
-	Limits *Limits      `json:"limits,omitempty"`
-	Door   *doorNews    `json:"door,omitempty"`
+	Script []byte        `json:"script,omitempty"` // of the wallet
+	Addr   string        `json:"addr,omitempty"`   // key@host:port
+	Listen string        `json:"listen,omitempty"` // host:port of it
+	Echo   string        `json:"echo,omitempty"`
+	Booked money.Amount  `json:"booked_msat,omitempty"`
+	Paid   *paid         `json:"paid,omitempty"`
+	AtRisk *money.Amount `json:"at_risk_msat,omitempty"`
+	Counts *counts       `json:"counts,omitempty"`
+	Limits *Limits       `json:"limits,omitempty"`
+	Door   *doorNews     `json:"door,omitempty"`
+	Ledger *ledgerNews   `json:"ledger,omitempty"`
 }
 
 // paid is how a workload went, as the payer's clock saw it.
 type paid struct {
-	Took    time.Duration `json:"took_ns"`
-	P50     time.Duration `json:"p50_ns"`
-	P99     time.Duration `json:"p99_ns"`
+	Took time.Duration `json:"took_ns"`
+	P50  time.Duration `json:"p50_ns"`
+	P95  time.Duration `json:"p95_ns"`
+	P99  time.Duration `json:"p99_ns"`
+	// AtRisk is the most that the payer had at risk, of what was looked at.
+	AtRisk  *money.Amount `json:"at_risk_msat,omitempty"`
 	Metered bool          `json:"metered"`
 }
 

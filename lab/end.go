@@ -18,8 +18,10 @@ import (
 	"coinop.dev/engine"
 	"coinop.dev/purse"
 	"coinop.dev/rail"
+	"coinop.dev/rail/bitcoinrail"
 	"coinop.dev/till"
 	"coinop.dev/world/chain"
+	"coinop.dev/world/chain/regtest"
 	"coinop.dev/world/link"
 	"coinop.dev/world/link/tcp"
 	"coinop.dev/world/store"
@@ -87,6 +89,12 @@ type end struct {
 	profiler profiler
 	gate     *gate // of a gateway's process
 	load     load  // of the one that visits it
+	ledger   ledgerNode
+	finals   *finals
+	grower   *latticeNetwork
+	growing  <-chan []unit
+	grown    uint64 // units submitted
+	units    []unit
 }
 
 func (e *end) do(ctx context.Context, q question) (a answer, err error) {
@@ -97,6 +105,8 @@ func (e *end) do(ctx context.Context, q question) (a answer, err error) {
 		return e.join(ctx, q)
 	case "pay":
 		return e.pay(ctx, q)
+	case "risk":
+		a.AtRisk, err = e.risk(ctx)
 	case "count":
 		a.Counts, err = e.count(ctx, q.Rest)
 	case "balance":
@@ -108,6 +118,9 @@ func (e *end) do(ctx context.Context, q question) (a answer, err error) {
 	case "book":
 		return e.book(ctx)
 	default:
+		if strings.HasPrefix(q.Do, "ledger ") {
+			return e.ledgerDo(ctx, q)
+		}
 		if q.Door == nil {
 			return a, fmt.Errorf("nothing is called %q", q.Do)
 		}
@@ -135,6 +148,11 @@ func (e *end) start(ctx context.Context, q question) (a answer, err error) {
 	e.machine = engine.New(ctx, engine.Options{Key: key, DB: e.db, Chain: e.chain})
 	// Whatever the rails, this is where onewayrail and its kin keep their money.
 	a.Script = tx.P2WPKH(tx.WalletKey(key).Public())
+	if q.Wallet {
+		if a.Script, err = bitcoinrail.Fund(key, regtest.Params()); err != nil {
+			return a, err
+		}
+	}
 	e.purse, err = purse.Open(ctx, e.machine, purse.Options{})
 	return a, err
 }
@@ -282,6 +300,9 @@ func (e *end) close() {
 	}
 	if e.echo != nil {
 		e.echo.Close()
+	}
+	if e.ledger != nil {
+		e.ledger.close()
 	}
 	if e.machine != nil {
 		e.machine.Close()

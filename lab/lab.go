@@ -36,6 +36,8 @@ const (
 	MaxHops = 8
 	// MaxChannels bounds what the payer opens.
 	MaxChannels = 100
+	// MaxPause bounds what is waited between bursts.
+	MaxPause = 10 * time.Second
 
 	openTimeout  = 2 * time.Minute
 	closeTimeout = time.Minute
@@ -57,9 +59,12 @@ type Options struct {
 	Channels    int          // that the payer opens side by side
 	Static      bool         // channels of type static_remotekey, not anchors
 	Amount      money.Amount // of a payment
-	Orders      bool         // pay by orders even if the rail has a meter
-	Dir         string       // where the stores are made; "" is the system's place for such
-	Profile     string       // a directory for CPU and heap profiles; "" makes none
+	// Pause is between bursts: Concurrency payments at once, and the next so many
+	// when all are done. 0: a payment follows as soon as one is done.
+	Pause   time.Duration
+	Orders  bool   // pay by orders even if the rail has a meter
+	Dir     string // where the stores are made; "" is the system's place for such
+	Profile string // a directory for CPU and heap profiles; "" makes none
 	// Command starts an end: a program and its arguments.
 	Command []string
 }
@@ -88,10 +93,14 @@ func (o *Options) Check() error {
 		return invalid("channels is %d; it must be 1 to %d", o.Channels, MaxChannels)
 	case o.Rail != lightning && (o.Hops > 1 || o.Channels > 1 || o.Static):
 		return invalid("rail %s pays the payee directly, over one channel; hops, channels and static are for %s", o.Rail, lightning)
+	case o.Pause < 0 || o.Pause > MaxPause:
+		return invalid("pause is %v; it must be 0 to %v", o.Pause, MaxPause)
 	case o.Hops > 1 && o.Channels > 1:
 		return invalid("%d channels and %d hops; one of them must be 1", o.Channels, o.Hops)
 	case o.Amount < 1 || o.Amount > maxTotal/money.Amount(o.Payments+o.warmUp()):
 		return invalid("amount is %v; %d payments and %d to warm up cannot come to more than %v", o.Amount, o.Payments, o.warmUp(), maxTotal)
+	case o.Rail == onchain && o.Amount < onchainLeast:
+		return invalid("amount is %v; the chain relays no output below its dust limit, %v", o.Amount, onchainLeast)
 	case store.Default[o.Store] == nil:
 		return invalid("no store of this build is called %q", o.Store)
 	}
@@ -110,6 +119,9 @@ func (o *Options) warmUp() int { return max(100, min(2*o.Concurrency, 4096)) }
 func (o *Options) capacity() int64 {
 	all := int64(o.Payments + o.warmUp())
 	total := money.Amount(all) * o.Amount
+	if o.Rail == onchain {
+		return total.Sats() + all*onchainFee
+	}
 	if o.Rail != lightning {
 		return total.Sats() + 10_000
 	}

@@ -115,6 +115,53 @@ func TestChannelsSideBySide(t *testing.T) {
 	}
 }
 
+// A node that is killed and started again: what was asked for meanwhile is paid
+// once or not at all, and payments go on.
+func TestOutage(t *testing.T) {
+	for _, rail := range []string{"oneway", lightning} {
+		t.Run(rail, func(t *testing.T) {
+			t.Parallel()
+			o := Options{Rail: rail, Payments: 20, Concurrency: 10, Command: []string{os.Args[0]}, Dir: t.TempDir()}
+			o.Fill()
+			r, err := Outage(t.Context(), o, 300*time.Millisecond)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.Conserved || r.Paid > 0 || r.BackMs == nil || *r.BackMs <= 0 || r.Down != "payee" {
+				t.Errorf("%+v", r)
+			}
+			t.Logf("back after %.0f ms", *r.BackMs)
+		})
+	}
+	o := Options{Store: "mem"}
+	o.Fill()
+	if _, err := Outage(t.Context(), o, time.Second); !errors.Is(err, money.Invalid) {
+		t.Error(err)
+	}
+}
+
+// Bursts rest in between, and the rest is no part of the rate.
+func TestBursts(t *testing.T) {
+	t.Parallel()
+	begin := time.Now()
+	r, _ := run(t, Options{Payments: 60, Concurrency: 20, Pause: 300 * time.Millisecond})
+	if !r.Conserved || *r.Pps < 100 || time.Since(begin) < 600*time.Millisecond {
+		t.Errorf("%v payments/s, conserved %v", *r.Pps, r.Conserved)
+	}
+	if *r.ChainVBytes < 200 || *r.ChainTxs != 2 || r.PayeeAtRiskMsat == nil || *r.P95Ms < *r.P50Ms || *r.HashUs <= 0 {
+		t.Errorf("figures are missing: %+v", r)
+	}
+}
+
+// Every payment is on the chain, many of them in a transaction.
+func TestOnChain(t *testing.T) {
+	t.Parallel()
+	r, _ := run(t, Options{Rail: onchain, Payments: 40, Concurrency: 20, Amount: 1000 * money.Sat})
+	if !r.Conserved || *r.ChainTxs < 2 || *r.ChainTxs >= 140 || *r.ChainVBytes < 31*140 || r.FeesSat <= 0 || r.FinalityMs != nil {
+		t.Errorf("%+v, %v transactions of %v vB", r, *r.ChainTxs, *r.ChainVBytes)
+	}
+}
+
 // BOLT 3 adds the fee of a transaction of its own to the dust limit of 354 sat,
 // unless the channel has anchors.
 func TestEnforceable(t *testing.T) {
@@ -257,6 +304,8 @@ func TestRefusals(t *testing.T) {
 		"payments": {Payments: -1},
 		"too many": {Concurrency: MaxConcurrency + 1},
 		"amount":   {Amount: money.BTC},
+		"dust":     {Rail: onchain, Amount: money.Sat},
+		"pause":    {Pause: time.Hour},
 		"store":    {Store: "paper"},
 		"rail":     {Rail: "railway"},
 	} {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"os"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ type Limits struct {
 	BaseMultUs    *float64 `json:"base_mult_us"` // of a secret to its public key
 	StampSignUs   *float64 `json:"stamp_sign_us"`
 	StampVerifyUs *float64 `json:"stamp_verify_us"`
+	HashUs        *float64 `json:"hash_us"`       // SHA-256 of 32 bytes, as a coin of a hash chain
 	FsyncUs       *float64 `json:"fsync_us"`      // of 256 bytes more in a file on the store's disk
 	RoundTripUs   *float64 `json:"round_trip_us"` // of 128 bytes between the two processes, sealed
 }
@@ -27,6 +29,7 @@ const (
 	limitRecord   = 256
 	limitMessage  = 128
 	limitWarmUp   = limitCalls / 10
+	hashCalls     = 100
 	microsPerNano = 1e-3
 )
 
@@ -45,6 +48,13 @@ func (e *end) limits() (*Limits, error) {
 		StampSignUs:   median(func() error { stamp.Sign(digest[:]); return nil }),
 		StampVerifyUs: median(func() error { stamp.Public().Verify(digest[:], mark); return nil }),
 	}
+	word := sha256.Sum256(digest[:])
+	l.HashUs = scaled(median(func() error {
+		for range hashCalls { // one alone is shorter than the clock's step
+			word = sha256.Sum256(word[:])
+		}
+		return nil
+	}), 1.0/hashCalls)
 	f, err := os.CreateTemp(e.dir, "fsync-")
 	if err != nil {
 		return nil, err

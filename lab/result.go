@@ -23,6 +23,7 @@ type Result struct {
 
 	Pps   *float64 `json:"pps"`
 	P50Ms *float64 `json:"p50_ms"` // from asking the purse to its receipt
+	P95Ms *float64 `json:"p95_ms"`
 	P99Ms *float64 `json:"p99_ms"`
 
 	// Processor time of all ends, user and system, as the kernel accounts it.
@@ -59,6 +60,16 @@ type Result struct {
 	// on only the payee can decide whether it is mined.
 	FinalityMs *float64 `json:"finality_ms"`
 
+	// What the channels of the run, from funding to closing, put into the chain.
+	ChainTxs    *float64 `json:"chain_transactions"`
+	ChainVBytes *float64 `json:"chain_vbytes"`
+
+	// AtRisk is the most that an end had at risk while paying, as its rail said
+	// when it was asked every tenth of a second: paid and not stamped, promised and
+	// not settled, or too small in flight for the chain to enforce.
+	PayerAtRiskMsat *float64 `json:"payer_at_risk_msat"`
+	PayeeAtRiskMsat *float64 `json:"payee_at_risk_msat"`
+
 	Conserved       bool         `json:"conserved"` // books and chain agree to the satoshi
 	PaidMsat        money.Amount `json:"paid_msat"`
 	PayerOnchainSat int64        `json:"payer_onchain_sat"`
@@ -84,6 +95,7 @@ type EndResult struct {
 	CPUMs        *float64 `json:"cpu_ms_per_payment"`
 	DiskBytes    *float64 `json:"disk_bytes_per_payment"`
 	StoreBytes   *float64 `json:"store_bytes_per_payment"`
+	GrowthBytes  *float64 `json:"growth_bytes_per_payment"` // of its folder; a young store's log is in it
 	Fsyncs       *float64 `json:"fsyncs_per_payment"`
 	IdleRSSMiB   *float64 `json:"idle_rss_mib"`
 	RSSMiB       *float64 `json:"rss_mib"`
@@ -105,7 +117,7 @@ func newResult(b *bench, p *paid, at stages, l *Limits) Result {
 		Rail: b.Rail, Store: b.Store, Link: "tcp", Hops: b.Hops, Channels: b.Channels, Payments: b.Payments, Concurrency: b.Concurrency,
 		Metered: p.Metered, Limits: *l,
 		Pps:   figure(n / p.Took.Seconds()),
-		P50Ms: figure(p.P50.Seconds() * 1e3), P99Ms: figure(p.P99.Seconds() * 1e3),
+		P50Ms: figure(p.P50.Seconds() * 1e3), P95Ms: figure(p.P95.Seconds() * 1e3), P99Ms: figure(p.P99.Seconds() * 1e3),
 	}
 	for i, end := range b.ends {
 		r.Ends = append(r.Ends, at.end(end.name, i, n))

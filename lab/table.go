@@ -27,6 +27,7 @@ var rows = []row{
 		return ""
 	}},
 	{"p50 ms", func(r *Result) *float64 { return r.P50Ms }, "%.3f", nil},
+	{"p95 ms", func(r *Result) *float64 { return r.P95Ms }, "%.3f", nil},
 	{"p99 ms", func(r *Result) *float64 { return r.P99Ms }, "%.3f", nil},
 	{"CPU ms, all ends", func(r *Result) *float64 { return r.CPUMs }, "%.4f", many("≤ 0.4 (aim 0.04)")},
 	{"disk bytes (kernel)", func(r *Result) *float64 { return r.DiskBytes }, "%.0f", many("≤ 1024")},
@@ -35,6 +36,9 @@ var rows = []row{
 	{"wire bytes", func(r *Result) *float64 { return r.WireBytes }, "%.1f", many("≤ 400")},
 	{"signatures", func(r *Result) *float64 { return r.Signatures }, "%.4f", nil},
 	{"chain fee msat", func(r *Result) *float64 { return r.FeeMsatPerPayment }, "%.1f", nil},
+	{"chain vbytes, all payments", func(r *Result) *float64 { return r.ChainVBytes }, "%.0f", nil},
+	{"payer's risk msat", func(r *Result) *float64 { return r.PayerAtRiskMsat }, "%.0f", nil},
+	{"payee's risk msat", func(r *Result) *float64 { return r.PayeeAtRiskMsat }, "%.0f", nil},
 	{"close to mined ms", func(r *Result) *float64 { return r.FinalityMs }, "%.1f", nil},
 	{"one signature µs", func(r *Result) *float64 { return r.SignUs }, "%.1f", nil},
 	{"one verification µs", func(r *Result) *float64 { return r.VerifyUs }, "%.1f", nil},
@@ -42,6 +46,7 @@ var rows = []row{
 	{"one ECDH µs", func(r *Result) *float64 { return r.ECDHUs }, "%.1f", nil},
 	{"one stamp µs", func(r *Result) *float64 { return r.StampSignUs }, "%.1f", nil},
 	{"stamp verified µs", func(r *Result) *float64 { return r.StampVerifyUs }, "%.1f", nil},
+	{"one hash µs", func(r *Result) *float64 { return r.HashUs }, "%.3f", nil},
 	{"one fsync µs", func(r *Result) *float64 { return r.FsyncUs }, "%.1f", nil},
 	{"one round trip µs", func(r *Result) *float64 { return r.RoundTripUs }, "%.1f", nil},
 	{"p50 / (fsync + round trip)", func(r *Result) *float64 { return r.LatencyRatio }, "%.2f", single("≤ 2")},
@@ -59,6 +64,7 @@ var endRows = []struct {
 }{
 	{"CPU ms", func(e *EndResult) *float64 { return e.CPUMs }, "%.4f", ""},
 	{"disk bytes (kernel)", func(e *EndResult) *float64 { return e.DiskBytes }, "%.0f", ""},
+	{"folder's growth bytes", func(e *EndResult) *float64 { return e.GrowthBytes }, "%.0f", ""},
 	{"fsyncs", func(e *EndResult) *float64 { return e.Fsyncs }, "%.4f", ""},
 	{"RSS MiB (idle)", func(e *EndResult) *float64 { return e.IdleRSSMiB }, "%.1f", ""},
 	{"RSS MiB (now)", func(e *EndResult) *float64 { return e.RSSMiB }, "%.1f", ""},

@@ -42,15 +42,22 @@ func (e *end) payment(q question) (once func(context.Context) error, metered boo
 func (e *end) pay(ctx context.Context, q question) (a answer, err error) {
 	runtime.GC() // so that every run begins with an equal heap
 	once, metered := e.payment(q)
-	var next, done atomic.Int64
+	var done atomic.Int64
 	took := new(histogram)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	begin := time.Now()
-	var callers sync.WaitGroup
-	for range min(q.Concurrency, q.Payments) {
-		callers.Go(func() {
-			for ctx.Err() == nil && next.Add(1) <= int64(q.Payments) {
+	risk := e.watchRisk(ctx)
+	busy := time.Duration(0)
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		for left := q.Payments; left > 0 && ctx.Err() == nil; {
+			now := left
+			if q.Pause > 0 {
+				now = min(left, q.Concurrency)
+			}
+			begin := time.Now()
+			callers(ctx, min(q.Concurrency, now), now, func() {
 				asked := time.Now()
 				if err := once(ctx); err != nil {
 					cancel(err)
@@ -58,11 +65,13 @@ func (e *end) pay(ctx context.Context, q question) (a answer, err error) {
 				}
 				took.add(time.Since(asked))
 				done.Add(1)
+			})
+			busy += time.Since(begin)
+			if left -= now; left > 0 {
+				rest(ctx, q.Pause)
 			}
-		})
-	}
-	finished := make(chan struct{})
-	go func() { callers.Wait(); close(finished) }()
+		}
+	}()
 	e.report(finished, &done)
 	if err := context.Cause(ctx); err != nil {
 		return a, err
@@ -70,8 +79,30 @@ func (e *end) pay(ctx context.Context, q question) (a answer, err error) {
 	if metered {
 		e.metered += q.Amount * money.Amount(q.Payments)
 	}
-	a.Paid = &paid{Took: time.Since(begin), P50: took.quantile(0.50), P99: took.quantile(0.99), Metered: metered}
+	a.Paid = &paid{Took: busy, P50: took.quantile(0.50), P95: took.quantile(0.95), P99: took.quantile(0.99), Metered: metered, AtRisk: risk()}
 	return a, nil
+}
+
+// callers has so many of them call, so often all together.
+func callers(ctx context.Context, n, times int, call func()) {
+	var next atomic.Int64
+	var running sync.WaitGroup
+	for range n {
+		running.Go(func() {
+			for ctx.Err() == nil && next.Add(1) <= int64(times) {
+				call()
+			}
+		})
+	}
+	running.Wait()
+}
+
+// rest waits.
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 // report says how far the workload is until it is finished.
@@ -109,7 +140,8 @@ func (e *end) count(ctx context.Context, rest bool) (*counts, error) {
 // A told is what the lab wants from a rail's summaries. A rail that does not
 // say leaves it nil.
 type told struct {
-	Signatures *uint64 `json:"signatures"`
+	Signatures *uint64       `json:"signatures"`
+	AtRisk     *money.Amount `json:"at_risk_msat"`
 }
 
 // summaries reads a rail's channels.

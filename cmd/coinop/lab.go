@@ -14,13 +14,14 @@ import (
 
 func labCommand(u *ui) *cobra.Command {
 	c := &cobra.Command{Use: "lab", Short: "Measure a rail: all ends as processes, over a real link, on real stores"}
-	c.AddCommand(labRunCommand(u), labGrowthCommand(u), labLightCommand(u), labEndCommand(u))
+	c.AddCommand(labReportCommand(u), labCompareCommand(u), labScaleCommand(u), labRunCommand(u), labGrowthCommand(u), labLightCommand(u), labEndCommand(u))
 	return c
 }
 
 func labRunCommand(u *ui) *cobra.Command {
 	var o lab.Options
 	var d doorFlags
+	var l ledgerFlags
 	var benchfmt bool
 	runs := 1
 	c := &cobra.Command{
@@ -28,13 +29,15 @@ func labRunCommand(u *ui) *cobra.Command {
 		Long: "Starts a payer and a payee as processes, and a regtest chain; opens a channel, pays, closes it, and reads\n" +
 			"from counters, the kernel and the chain what a payment took. Beside it stands what this computer can do at best.\n" +
 			"Between the two are routers if there are hops; they are processes as well, and count.\n" +
-			"With --door it measures a gateway and the devices at that door instead, two processes on this computer.",
+			"With --door it measures a gateway and the devices at that door instead, two processes on this computer,\n" +
+			"and with --nodes a network of a ledger's nodes, each a process: nano or iota.",
 		Example: "  coinop lab run --rail oneway --payments 20000 --concurrency 1000\n" +
 			"  coinop lab run --rail lightning --hops 2 --payments 5000 --concurrency 483\n" +
 			"  coinop lab run --concurrency 1 --payments 2000 --runs 5\n" +
 			"  coinop lab run --store bbolt --benchfmt --runs 10 > bbolt.txt\n" +
 			"  coinop lab run --door mqtt --sweep 100,1000,10000 --for 30s\n" +
-			"  coinop lab run --door http --past 1000000 --json",
+			"  coinop lab run --door http --past 1000000 --json\n" +
+			"  coinop lab run --rail nano --nodes 4 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if runs < 1 || runs > maxRuns {
 				return usage{fmt.Errorf("runs is %d; it must be 1 to %d", runs, maxRuns)}
@@ -42,11 +45,15 @@ func labRunCommand(u *ui) *cobra.Command {
 			if d.Door != "" {
 				return u.labDoor(cmd, &d, o, runs, benchfmt)
 			}
+			if l.Nodes > 0 {
+				return u.labLedger(cmd, &l, o, runs)
+			}
 			return u.lab(cmd, o, runs, benchfmt)
 		},
 	}
 	labFlags(c, &o)
 	d.add(c)
+	l.add(c)
 	f := c.Flags()
 	f.BoolVar(&o.Orders, "orders", false, "pay by orders even if the rail has a meter")
 	f.IntVar(&runs, "runs", runs, "how often to measure")
@@ -89,12 +96,17 @@ func labGrowthCommand(u *ui) *cobra.Command {
 	c := &cobra.Command{
 		Use: "growth", Short: "Pay more and more and say what grows with it", Args: noArgs,
 		Long: "Makes 1,000 payments, then 10,000 and so on over the same channel. After each it starts all ends again, times that,\n" +
-			"and measures a few payments: neither their time nor any memory may grow with the number of those before.",
-		Example: "  coinop lab growth --rail lightning --to 1000000 --amount 10sat",
+			"and measures a few payments: neither their time nor any memory may grow with the number of those before.\n" +
+			"On rail nano it fills the ledger of one node instead, and says what a block costs when there are so many.",
+		Example: "  coinop lab growth --rail lightning --to 1000000 --amount 10sat\n" +
+			"  coinop lab growth --rail nano --from 100000 --to 5000000",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			pasts := lab.Decades(from, to)
 			if len(pasts) == 0 {
 				return usage{fmt.Errorf("nothing to measure from %d to %d", from, to)}
+			}
+			if o.Rail == "nano" {
+				return u.ledgerGrowth(cmd, o, from, to)
 			}
 			bar := newBar(u, "payments", uint64(to))
 			var all []lab.Growth

@@ -26,7 +26,7 @@ const (
 var room = [classes]struct{ messages, bytes, turn int }{
 	votes:     {1024, 1 << 20, 24},
 	blocks:    {2048, 512 << 10, 16},
-	requests:  {256, 128 << 10, 8},
+	requests:  {256, 512 << 10, 8},
 	bootstrap: {64, 512 << 10, 2},
 }
 

@@ -50,6 +50,7 @@ type end struct {
 	open  func() []string // the URIs of its rails
 	db    *bbolt.DB
 	m     *engine.Machine
+	leave func() // the ledger
 	rails []*rail.Rail
 }
 
@@ -107,12 +108,17 @@ func (p *pair) mineAlways() {
 	p.t.Cleanup(func() { stop(); running.Wait() })
 }
 
-func (p *pair) newEnd(name string, open func() []string) *end {
+// Key is a machine's: "payer" or "payee".
+func Key(name string) keys.Secret {
 	key, err := keys.NewSecret(bytes.NewReader(bytes.Repeat([]byte(name), 32)))
 	if err != nil {
-		p.t.Fatal(err)
+		panic(err)
 	}
-	e := &end{pair: p, name: name, dir: p.t.TempDir(), key: key, addr: FreeAddr(), open: open}
+	return key
+}
+
+func (p *pair) newEnd(name string, open func() []string) *end {
+	e := &end{pair: p, name: name, dir: p.t.TempDir(), key: Key(name), addr: FreeAddr(), open: open}
 	p.t.Cleanup(e.stop)
 	return e
 }
@@ -151,6 +157,11 @@ func (e *end) start() {
 		}
 		e.addr = addr.String()
 	}
+	if e.rig.Join != nil {
+		if e.leave, err = e.rig.Join(e.m); err != nil {
+			e.t.Fatalf("%s: %v", e.name, err)
+		}
+	}
 	e.rails = nil
 	for _, uri := range e.open() {
 		r, err := e.registry.Open(e.ctx(), uri, e.env())
@@ -181,6 +192,10 @@ func (e *end) stop() {
 		if err := r.Close(); err != nil {
 			e.t.Errorf("%s: close %v: %v", e.name, r, err)
 		}
+	}
+	if e.leave != nil {
+		e.leave()
+		e.leave = nil
 	}
 	if err := errors.Join(e.m.Close(), e.db.Close()); err != nil {
 		e.t.Errorf("%s: %v", e.name, err)

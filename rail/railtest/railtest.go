@@ -14,6 +14,7 @@ import (
 
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
+	"coinop.dev/engine"
 	"coinop.dev/rail"
 )
 
@@ -34,6 +35,9 @@ type Rig struct {
 	// Fund is the script that the payer's money is sent to; nil means its wallet's
 	// key.
 	Fund func(payer keys.Secret) ([]byte, error)
+	// Join puts a machine into the ledger that the rail needs, whenever the machine
+	// starts and before its rails are opened. leave is called before it stops.
+	Join func(m *engine.Machine) (leave func(), err error)
 
 	Unit    money.Amount // an order that can be paid a hundred times over
 	TooMuch money.Amount // an order that cannot be paid

@@ -50,23 +50,61 @@ type Inclusion struct {
 	Path  []Hash // siblings from the leaf up
 }
 
-// NewInclusion proves that ids[index] is in ids.
+// NewInclusion proves that ids[index] is in ids. Who proves more of them makes a Tree.
 func NewInclusion(ids []BlockID, index int) (Inclusion, error) {
-	if index < 0 || index >= len(ids) {
-		return Inclusion{}, fmt.Errorf("no block %d in a list of %d", index, len(ids))
-	}
-	return Inclusion{ids[index], uint32(index), uint32(len(ids)), auditPath(ids, index)}, nil
+	return NewTree(ids).Inclusion(index)
 }
 
-func auditPath(ids []BlockID, index int) []Hash {
-	if len(ids) == 1 {
-		return nil
+// A Tree is MerkleRoot with all that is between it and the blocks, so that an Inclusion
+// costs no more than its length.
+type Tree struct {
+	ids  []BlockID
+	rows [][]Hash // leaves first; the last one is the root
+}
+
+// NewTree hashes a list of blocks, which is not copied. TIP-4's tree, which splits at
+// powers of two, is the same as one that is built from below and lets the last of an odd
+// row rise.
+func NewTree(ids []BlockID) *Tree {
+	t := &Tree{ids: ids}
+	row := make([]Hash, len(ids))
+	for i := range ids {
+		row[i] = leafHash(ids[i])
 	}
-	k := split(len(ids))
-	if index < k {
-		return append(auditPath(ids[:k], index), MerkleRoot(ids[k:]))
+	for t.rows = append(t.rows, row); len(row) > 1; t.rows = append(t.rows, row) {
+		next := make([]Hash, 0, (len(row)+1)/2)
+		for i := 0; i+1 < len(row); i += 2 {
+			next = append(next, nodeHash(row[i], row[i+1]))
+		}
+		if len(row)%2 == 1 {
+			next = append(next, row[len(row)-1])
+		}
+		row = next
 	}
-	return append(auditPath(ids[k:], index-k), MerkleRoot(ids[:k]))
+	return t
+}
+
+// Root is MerkleRoot's.
+func (t *Tree) Root() Hash {
+	if len(t.ids) == 0 {
+		return MerkleRoot(nil)
+	}
+	return t.rows[len(t.rows)-1][0]
+}
+
+// Inclusion proves that a block is in the list, by its place.
+func (t *Tree) Inclusion(index int) (Inclusion, error) {
+	if index < 0 || index >= len(t.ids) {
+		return Inclusion{}, fmt.Errorf("no block %d in a list of %d", index, len(t.ids))
+	}
+	in := Inclusion{Block: t.ids[index], Index: uint32(index), Count: uint32(len(t.ids))}
+	for _, row := range t.rows[:len(t.rows)-1] {
+		if sibling := index ^ 1; sibling < len(row) {
+			in.Path = append(in.Path, row[sibling])
+		}
+		index /= 2
+	}
+	return in, nil
 }
 
 // Root is the root that the proof leads to; it proves something if that is the

@@ -19,8 +19,9 @@ const (
 	maxBallots = 256
 	// maxKeptVotes bounds the votes that are written down about one root, in bytes.
 	maxKeptVotes = 1 << 20
-	// askAfter is when an election that is not over asks for votes, and says again
-	// what it is about.
+	// askAfter is when an election that is not over asks for votes at the earliest, and
+	// says again what it is about. Where elections take longer it waits for thrice
+	// as long as they do: who is asked more the more there is to do does less.
 	askAfter = 400 * step.Millisecond
 	// swayAfter is when a representative that sees no majority joins the side that
 	// has most, if it has given no final vote: Nano's nodes wait for ever.
@@ -329,6 +330,7 @@ func (n *Node) confirmed(e *entry, active bool) {
 	told := Confirmed{Hash: e.hash, Block: e.Block, Kind: e.Kind, Amount: e.Amount, Height: e.Height}
 	if v := n.elections[root]; v != nil {
 		told.Active, told.Election = active, n.describe(v)
+		n.pace += (float64(n.now-v.began) - n.pace) / 64
 		for _, c := range v.candidates {
 			if c.hash != e.hash {
 				n.lost(c.hash)

@@ -211,7 +211,7 @@ func (n *Node) lookAround() {
 	asks, everybody := map[*peer][]lattice.Pair{}, !n.quorumHeard()
 	for i := 0; i < len(n.active); i++ {
 		v := n.active[i]
-		pause := askAfter << min(v.requests, 4)
+		pause := max(askAfter, step.Time(3*n.pace)) << min(v.requests, 4)
 		if n.now < v.asked+pause {
 			continue
 		}

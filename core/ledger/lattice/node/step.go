@@ -48,6 +48,7 @@ type Node struct {
 	given     map[lattice.Hash]lattice.Hash // our final votes by root
 	normals   []*election
 	finals    []*election
+	pace      float64 // how long elections take, in milliseconds
 	votedAt   step.Time
 	heard     recent // votes
 	online    map[Key]step.Time

@@ -45,15 +45,20 @@ type sync struct {
 
 // fetch is a block that is to be asked for.
 type fetch struct {
-	hash lattice.Hash
-	from step.Time // not before
+	hash  lattice.Hash
+	from  step.Time // not before
+	tries int       // so far
 }
+
+// maxFetches is how many peers are asked for one block.
+const maxFetches = 10
 
 // pull is a question to a peer.
 type pull struct {
-	peer string
-	ask  lattice.Ask
-	at   step.Time
+	peer  string
+	ask   lattice.Ask
+	at    step.Time
+	tries int // of a fetch
 }
 
 func (s *sync) busy() bool { return len(s.pulls) > 0 || len(s.wanted) > 0 || len(s.fetches) > 0 }
@@ -79,7 +84,7 @@ func (n *Node) fetch(h lattice.Hash) {
 		s.fetched = map[lattice.Hash]step.Time{}
 	}
 	s.fetched[h] = n.now
-	s.fetches = append(s.fetches, fetch{h, n.now + fetchAfter})
+	s.fetches = append(s.fetches, fetch{hash: h, from: n.now + fetchAfter})
 }
 
 // greet asks a new peer what there is.
@@ -99,11 +104,11 @@ func (n *Node) pull() {
 	for _, id := range sortedPulls(s.pulls) {
 		if p := s.pulls[id]; n.now > p.at+pullFor {
 			delete(s.pulls, id)
-			n.askAgain(p.ask)
+			n.askAgain(p)
 		}
 	}
 	for len(s.pulls) < MaxPulls && len(n.peers.list) > 0 && len(n.pending) < backlogForPull {
-		ask := n.nextAsk()
+		ask, tries := n.nextAsk()
 		if ask == nil {
 			return
 		}
@@ -114,7 +119,7 @@ func (n *Node) pull() {
 		}
 		s.next++
 		id := s.next
-		s.pulls[id] = pull{p.name, ask, n.now}
+		s.pulls[id] = pull{p.name, ask, n.now, tries}
 		n.send(p, &lattice.AscPullReq{ID: id, Ask: ask})
 	}
 }
@@ -127,12 +132,12 @@ func sortedPulls(m map[uint64]pull) (ids []uint64) {
 	return ids
 }
 
-// askAgain puts back what was not answered.
-func (n *Node) askAgain(ask lattice.Ask) {
-	switch ask := ask.(type) {
+// askAgain puts back what was not answered, or by a peer that does not have it.
+func (n *Node) askAgain(p pull) {
+	switch ask := p.ask.(type) {
 	case lattice.AskBlocks:
-		if ask.ByBlock && n.waitsFor.by[lattice.Hash(ask.Start)] != nil {
-			n.sync.fetches = append(n.sync.fetches, fetch{lattice.Hash(ask.Start), n.now})
+		if h := lattice.Hash(ask.Start); ask.Count == 1 && p.tries < maxFetches && !n.known(h) {
+			n.sync.fetches = append(n.sync.fetches, fetch{h, n.now + fetchAfter, p.tries})
 		}
 	case lattice.AskFrontiers:
 		n.sync.scanning, n.sync.scanAt = false, ask.Start
@@ -140,13 +145,13 @@ func (n *Node) askAgain(ask lattice.Ask) {
 }
 
 // nextAsk is the next question: single blocks first, accounts, then the walk.
-func (n *Node) nextAsk() lattice.Ask {
+func (n *Node) nextAsk() (ask lattice.Ask, tries int) {
 	s := &n.sync
 	for len(s.fetches) > 0 && s.fetches[0].from <= n.now {
-		h := s.fetches[0].hash
+		f := s.fetches[0]
 		s.fetches = s.fetches[1:]
-		if !n.known(h) {
-			return lattice.AskBlocks{Start: h, Count: 1, ByBlock: true}
+		if !n.known(f.hash) {
+			return lattice.AskBlocks{Start: f.hash, Count: 1, ByBlock: true}, f.tries + 1
 		}
 	}
 	if len(s.wanted) > 0 {
@@ -154,15 +159,15 @@ func (n *Node) nextAsk() lattice.Ask {
 		s.wanted = s.wanted[1:]
 		delete(s.wants, k)
 		if tip := n.chainOf(k).tip(); tip.Height > 0 {
-			return lattice.AskBlocks{Start: tip.Frontier, Count: lattice.MaxPullBlocks, ByBlock: true}
+			return lattice.AskBlocks{Start: tip.Frontier, Count: lattice.MaxPullBlocks, ByBlock: true}, 0
 		}
-		return lattice.AskBlocks{Start: k, Count: lattice.MaxPullBlocks}
+		return lattice.AskBlocks{Start: k, Count: lattice.MaxPullBlocks}, 0
 	}
 	if !s.scanning && n.now >= s.scanNext {
 		s.scanning = true
-		return lattice.AskFrontiers{Start: s.scanAt, Count: lattice.MaxFrontiers}
+		return lattice.AskFrontiers{Start: s.scanAt, Count: lattice.MaxFrontiers}, 0
 	}
-	return nil
+	return nil, 0
 }
 
 // pulled takes an answer that was asked for.
@@ -179,6 +184,9 @@ func (n *Node) pulled(p *peer, m *lattice.AscPullAck) {
 		if !ok {
 			p.faults++
 			return
+		}
+		if len(answer) == 0 {
+			n.askAgain(q)
 		}
 		n.pulledBlocks(ask, answer)
 	case lattice.Frontiers:

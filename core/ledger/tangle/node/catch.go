@@ -82,7 +82,7 @@ func (n *Node) catchUp() {
 // askList asks a peer that has it for the next piece of the list.
 func (n *Node) askList() {
 	c := &n.catch
-	if c.from == nil || c.tries%3 == 2 || n.peers[c.from.name] != c.from || c.from.latest < c.index {
+	if c.from == nil || c.tries%3 == 2 || n.peers[c.from.name] != c.from || !c.from.greeted || c.from.latest < c.index {
 		c.from = nil
 		for range len(n.order) {
 			c.tries++

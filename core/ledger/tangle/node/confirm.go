@@ -242,7 +242,7 @@ func (n *Node) finish(j *job) {
 	n.head.Txs += uint64(len(j.applied))
 	n.changed, n.decided, n.job = true, tangle.MilestoneID{}, nil
 	delete(n.milestones, j.mark.Index)
-	n.tree.set(j.mark.Index, j.applied)
+	n.trees.add(j.mark.Index, j.applied)
 	for i, id := range j.order {
 		v := n.vertices[id]
 		n.tell(j, v, &j.verdict[i])

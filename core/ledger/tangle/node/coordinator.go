@@ -53,9 +53,20 @@ func (n *Node) voteIndex() uint32 {
 	return n.vote.Index
 }
 
-// nextDue sets when the primary makes the next milestone.
+// nextDue sets when the primary makes the next milestone: an interval after it made the
+// last one, or, if confirming that took longer, after it was confirmed. A proposal that
+// came early is heard now.
 func (n *Node) nextDue() {
-	n.proposal = proposal{due: max(n.proposal.due+n.c.Coordinator.Interval, n.now)}
+	due := n.proposal.due + n.c.Coordinator.Interval
+	if due < n.now {
+		due = n.now + n.c.Coordinator.Interval
+	}
+	n.proposal = proposal{due: due}
+	early := n.early
+	n.early = said{}
+	if p, ok := early.msg.(Propose); ok && n.peers[early.by.name] == early.by {
+		n.proposed(early.by, p)
+	}
 }
 
 // milestoneDue is when coordinate has something to do without being told.
@@ -181,6 +192,9 @@ func (n *Node) sayVote(but *peer) {
 // proposed hears of a proposal, passes it on, and leaves it to coordinate.
 func (n *Node) proposed(by *peer, msg Propose) {
 	m, p := msg.Milestone, &n.proposal
+	if m.Index == n.head.Index+2 && n.isEarly(by, m) {
+		n.early = said{by, msg}
+	}
 	if m.Index != n.head.Index+1 || n.halt != nil || len(m.Signatures) > len(n.net.Coordinators) {
 		return
 	}
@@ -213,6 +227,29 @@ func (n *Node) proposed(by *peer, msg Propose) {
 	if n.isCoordinator() && n.voteIndex() == m.Index && n.vote.ID() == m.ID() {
 		n.sayVote(nil)
 	}
+}
+
+// isEarly reports whether a proposal is of the milestone after the next, which the next
+// one has not made room for yet: it came in the same step. One is kept, and only a
+// coordinator can take that place.
+func (n *Node) isEarly(by *peer, m *tangle.Milestone) bool {
+	if n.milestones[n.head.Index+1] == nil || n.early.msg != nil {
+		return false
+	}
+	f := n.c.Coordinator.Follows
+	i := slices.IndexFunc(m.Signatures, func(s tangle.Signature) bool {
+		return s.Public == f || f == ([32]byte{}) && slices.Contains(n.net.Coordinators, s.Public)
+	})
+	if i < 0 {
+		return false
+	}
+	id := m.ID()
+	if s := &m.Signatures[i]; !eddsa.VerifyCofactored(eddsa.SHA512, s.Public, id[:], s.Signature) {
+		by.bad++
+		n.rejected.Invalid++
+		return false
+	}
+	return true
 }
 
 // signed hears a signature, and passes it on.

@@ -29,6 +29,38 @@ func (m memory) Scan(prefix string, yield func(string, []byte) bool) error {
 	return nil
 }
 
+// contract is a disk that wants to be read as world/store says: not while a scan of it
+// goes on. It counts what is dear.
+type contract struct {
+	t testing.TB
+	memory
+	scanning bool
+	walked   int
+	pieces   int // of milestones that were read
+}
+
+func (c *contract) Get(key string) ([]byte, error) {
+	if c.scanning {
+		c.t.Fatalf("%q is read while a scan goes on, which a store may answer never", key)
+	}
+	if strings.HasPrefix(key, "tangle/r/") {
+		c.pieces++
+	}
+	return c.memory.Get(key)
+}
+
+func (c *contract) Scan(prefix string, yield func(string, []byte) bool) error {
+	if c.scanning {
+		c.t.Fatalf("%q is scanned while a scan goes on, which a store may answer never", prefix)
+	}
+	c.scanning = true
+	defer func() { c.scanning = false }()
+	return c.memory.Scan(prefix, func(key string, value []byte) bool {
+		c.walked++
+		return yield(key, value)
+	})
+}
+
 func (m memory) apply(records []step.Record) {
 	for _, r := range records {
 		if r.Value == nil {
@@ -44,6 +76,7 @@ type machine struct {
 	name   string
 	c      node.Config
 	disk   memory
+	reader *contract     // of disk, as the node sees it
 	lazy   []step.Record // that wait for one that is not
 	node   *node.Node
 	alarms map[string]step.Time
@@ -71,6 +104,8 @@ type network struct {
 	wires    []packet
 	// lose says which frames do not arrive.
 	lose func(from, to string, m node.Message) bool
+	// delay, if set, is how long a frame is on its way; frames may overtake others.
+	delay func(from, to string, m node.Message) step.Time
 	// crash, if set, is asked before and after every commit.
 	crash func(m *machine, after bool) bool
 	check bool // after every step, that memory equals the disk
@@ -139,7 +174,8 @@ func (w *network) add(name string, c node.Config) *machine {
 
 func (w *network) start(m *machine) {
 	w.t.Helper()
-	n, err := node.Load(m.disk, m.c)
+	m.reader = &contract{t: w.t, memory: m.disk}
+	n, err := node.Load(m.reader, m.c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -207,7 +243,11 @@ func (w *network) step(m *machine) {
 		}
 		w.sent[fmt.Sprintf("%T", msg)]++
 		if w.lose == nil || !w.lose(m.name, p.To, msg) {
-			w.wires = append(w.wires, packet{w.now + 5, m.name, p.To, f})
+			delay := step.Time(5)
+			if w.delay != nil {
+				delay = w.delay(m.name, p.To, msg)
+			}
+			w.wires = append(w.wires, packet{w.now + delay, m.name, p.To, f})
 		}
 	}
 	for _, a := range fx.Wake {

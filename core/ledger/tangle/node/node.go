@@ -212,12 +212,13 @@ type Node struct {
 
 	vote      *tangle.Milestone // signed last
 	proposal  proposal
+	early     said // a proposal of the milestone after the next
 	submits   []submit
 	submitted int // bytes of submits
 	own       map[[32]byte]*own
 	due       map[uint32][][32]byte
 	followers follows
-	tree      tree
+	trees     trees
 	exported  *Snapshot
 	rejected  Counts
 

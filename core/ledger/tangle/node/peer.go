@@ -39,10 +39,14 @@ func (n *Node) join(name string) *peer {
 	return p
 }
 
-// leave forgets a peer that is gone, and what waits on its behalf.
+// leave forgets a peer that is gone, and what waits on its behalf. One that the
+// configuration names stays, and is asked for nothing before it greets again.
 func (n *Node) leave(name string) {
 	p := n.peers[name]
-	if p == nil || p.fixed {
+	if p == nil {
+		return
+	}
+	if p.greeted, p.asks = false, nil; p.fixed {
 		return
 	}
 	for len(p.unsolid.list) > 0 {

@@ -163,16 +163,24 @@ func (n *Node) Output(id tangle.OutputID) (Output, bool) {
 // is missing.
 func (n *Node) OutputsOf(a tangle.Address, after tangle.OutputID, limit int) (list []Output) {
 	begin := ownerPre + string(a[:])
-	n.db.scan(begin, func(key string, _ []byte) bool {
-		id := tangle.OutputID([]byte(key[len(begin):]))
-		if after != (tangle.OutputID{}) && string(id[:]) <= string(after[:]) {
-			return true
+	last := begin
+	if after != (tangle.OutputID{}) {
+		last += string(after[:])
+	}
+	for len(list) < limit {
+		want := max(limit-len(list), 64)
+		keys := n.db.keys(begin, last, want)
+		for _, key := range keys {
+			id := tangle.OutputID([]byte(key[len(begin):]))
+			if o := n.output(id); o != nil && o.Spent.Index == 0 && len(list) < limit {
+				list = append(list, *o)
+			}
+			last = key
 		}
-		if o := n.output(id); o != nil && o.Spent.Index == 0 {
-			list = append(list, *o)
+		if len(keys) < want {
+			break
 		}
-		return len(list) < limit
-	})
+	}
 	return list
 }
 
@@ -289,7 +297,8 @@ func (n *Node) Proof(id tangle.TransactionID) (p tangle.Proof, err error) {
 
 // inclusion proves that a milestone has applied a block.
 func (n *Node) inclusion(index uint32, id tangle.BlockID) (tangle.Inclusion, error) {
-	if n.tree.index != index || n.tree.places == nil {
+	t := n.trees.of(index)
+	if t == nil {
 		ids, changed := n.Order(index)
 		var applied []tangle.BlockID
 		for i := range ids {
@@ -297,13 +306,13 @@ func (n *Node) inclusion(index uint32, id tangle.BlockID) (tangle.Inclusion, err
 				applied = append(applied, ids[i])
 			}
 		}
-		n.tree.set(index, applied)
+		t = n.trees.add(index, applied)
 	}
-	place, ok := n.tree.places[id]
+	place, ok := t.place(id)
 	if !ok {
 		return tangle.Inclusion{}, fmt.Errorf("milestone %d has not applied block %v", index, id)
 	}
-	return n.tree.inclusion(place), nil
+	return t.hashes().Inclusion(place)
 }
 
 // Network is what the node is part of.

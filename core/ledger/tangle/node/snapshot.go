@@ -65,17 +65,20 @@ func (n *Node) Snapshot() (*Snapshot, error) {
 	m, _ := readMilestone(value)
 	raw := binary.BigEndian.AppendUint64([]byte(snapshotMagic), n.net.ID)
 	raw = codec.AppendBytes(raw, m.Raw)
-	tooLong := false
+	var ids []byte
+	const size = len(tangle.OutputID{})
+	room := (MaxSnapshot - len(raw)) / (size + outputSize)
 	n.db.scan(ownerPre, func(key string, _ []byte) bool {
-		id := key[len(key)-len(tangle.OutputID{}):]
-		record := n.db.get(outputPre + id)
-		step.Assert(len(record) == outputSize, "tangle: output %x is listed as unspent", id)
-		raw = append(append(raw, id...), record...)
-		tooLong = len(raw) > MaxSnapshot
-		return !tooLong
+		ids = append(ids, key[len(key)-size:]...)
+		return len(ids) <= room*size
 	})
-	if tooLong {
+	if len(ids) > room*size {
 		return nil, errSnapshotSize
+	}
+	for ; len(ids) > 0; ids = ids[size:] {
+		record := n.db.get(outputPre + string(ids[:size]))
+		step.Assert(len(record) == outputSize, "tangle: output %x is listed as unspent", ids[:size])
+		raw = append(append(raw, ids[:size]...), record...)
 	}
 	return &Snapshot{n.head.Mark, tangle.Hash(tangle.IDOf(raw)), raw}, nil
 }

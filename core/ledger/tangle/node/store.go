@@ -135,6 +135,33 @@ func (o *overlay) scan(prefix string, yield func(key string, value []byte) bool)
 	}
 }
 
+// maxSkip is how many keys a scan walks over to where it should begin.
+const maxSkip = 1024
+
+// keys lists keys on disk that begin with a prefix and come after one, at most limit. A
+// store can only scan what has a prefix, from its beginning. So if there is much before
+// the one, what has a longer prefix in common with it is listed first, and then its
+// neighbours.
+func (o *overlay) keys(prefix, after string, limit int) (list []string) {
+	skipped := 0
+	o.scan(prefix, func(key string, _ []byte) bool {
+		if key <= after {
+			skipped++
+			return skipped <= maxSkip
+		}
+		list = append(list, key)
+		return len(list) < limit
+	})
+	if skipped <= maxSkip || len(prefix) >= len(after) {
+		return list
+	}
+	list = o.keys(after[:len(prefix)+1], after, limit)
+	for next := int(after[len(prefix)]) + 1; next < 256 && len(list) < limit; next++ {
+		list = append(list, o.keys(prefix+string([]byte{byte(next)}), "", limit-len(list))...)
+	}
+	return list
+}
+
 // A head is where the ledger stands.
 type head struct {
 	Mark

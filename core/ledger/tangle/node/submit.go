@@ -60,8 +60,14 @@ var (
 	// ErrTooOld says that its parents are below max depth.
 	ErrTooOld = errors.New("the block has parents that are too old for any milestone to include it; ask for new ones")
 
-	errPayload = errors.New("only transactions and tagged data can be submitted")
-	errSigned  = errors.New("a signature does not hold, or the work is too little")
+	// ErrInvalid says that no block can carry the payload on this network.
+	ErrInvalid = errors.New("the payload breaks the rules of its network")
+	// ErrBlock says that the block is wrong; its payload may be right in another one.
+	ErrBlock = errors.New("the block breaks the rules of its network")
+
+	errPayload = fmt.Errorf("%w: only transactions and tagged data can be submitted", ErrInvalid)
+	errSigned  = fmt.Errorf("%w: a signature does not hold", ErrInvalid)
+	errWork    = fmt.Errorf("%w: its work is too little", ErrBlock)
 	errBusy    = fmt.Errorf("%d submissions or %d bytes of them wait already, or %d payloads are not confirmed; try again", MaxSubmits, MaxBatch, MaxOwn)
 )
 
@@ -74,7 +80,7 @@ type submit struct {
 	raw    []byte
 	first  int // of its signatures in the batch
 	last   int
-	bad    bool
+	bad    error
 }
 
 // An own payload is one that this node has attached and no milestone has included.
@@ -118,11 +124,8 @@ func (n *Node) submit(s submit) {
 	}
 	if s.Block != nil {
 		b, err := ReadBlock(s.Block)
-		if err == nil {
-			err = b.Check(n.net)
-		}
 		if err != nil {
-			refuse(err)
+			refuse(fmt.Errorf("%w: %w", ErrBlock, err))
 			return
 		}
 		s.block, s.Payload = b, b.Payload
@@ -130,7 +133,7 @@ func (n *Node) submit(s submit) {
 	switch p := s.Payload.(type) {
 	case *tangle.Transaction:
 		if err := p.Check(n.net); err != nil {
-			refuse(err)
+			refuse(fmt.Errorf("%w: %w", ErrInvalid, err))
 			return
 		}
 	case *tangle.TaggedData:
@@ -164,7 +167,7 @@ func (n *Node) addSubmits() {
 		}
 		s.last = n.batch.Len()
 		if s.block != nil && !n.net.Enough(len(s.block.Raw), tangle.Zeros(s.block.Raw)) {
-			s.bad = true
+			s.bad = errWork
 		}
 	}
 }
@@ -172,7 +175,9 @@ func (n *Node) addSubmits() {
 func (n *Node) judgeSubmits(each []bool) {
 	for i := range n.submits {
 		s := &n.submits[i]
-		s.bad = s.bad || slices.Contains(each[s.first:s.last], false)
+		if slices.Contains(each[s.first:s.last], false) {
+			s.bad = errSigned
+		}
 	}
 }
 
@@ -188,8 +193,8 @@ func (n *Node) attachSubmits() {
 }
 
 func (n *Node) attachSubmit(s *submit) (Attached, error) {
-	if s.bad {
-		return Attached{}, errSigned
+	if s.bad != nil {
+		return Attached{}, s.bad
 	}
 	if o := n.own[s.id]; o != nil && s.Payload != nil {
 		if s.wallet != "" && o.wallet != s.wallet {
@@ -202,7 +207,7 @@ func (n *Node) attachSubmit(s *submit) (Attached, error) {
 		if o := n.output(tangle.NewOutputID(s.id, 0)); o != nil {
 			return Attached{o.Block, s.id}, nil // applied already
 		}
-		if err := n.spentOtherwise(t); err != nil {
+		if err := n.spent(s.id, t); err != nil {
 			return Attached{}, err
 		}
 	}
@@ -258,10 +263,16 @@ func (n *Node) madeBy(p tangle.Payload) (must []tangle.BlockID) {
 	return must
 }
 
-// spentOtherwise says that an input is spent, by a milestone, by somebody else.
-func (n *Node) spentOtherwise(t *tangle.Transaction) error {
+// spent says that a milestone's transaction has spent an input: another one, or this
+// one, whose outputs are pruned already.
+func (n *Node) spent(id tangle.TransactionID, t *tangle.Transaction) error {
 	for _, in := range t.Essence.Inputs {
-		if o := n.output(in); o != nil && o.Spent.Index != 0 {
+		o := n.output(in)
+		switch {
+		case o == nil || o.Spent.Index == 0:
+		case o.SpentBy == id:
+			return ErrPruned
+		default:
 			return AlreadySpent
 		}
 	}
@@ -283,13 +294,20 @@ func (n *Node) settled(o *own) {
 
 // again looks at own payloads that the milestone should have included: the block is
 // promoted, that is approved by a new one, the first time, and every other time if
-// it still may be; else the payload is attached anew.
+// it still may be; else the payload is attached anew. A milestone that this node only
+// catches up with was made without hearing of them, and does not count.
 func (n *Node) again(index uint32) {
 	list := n.due[index]
 	delete(n.due, index)
+	synced := n.Synced()
 	for _, id := range list {
 		o := n.own[id]
 		if o == nil || o.since+n.c.PromoteAfter != index {
+			continue
+		}
+		if !synced {
+			o.since = index
+			n.schedule(o)
 			continue
 		}
 		if o.tries++; o.tries > MaxAttach {

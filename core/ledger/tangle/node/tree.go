@@ -1,63 +1,72 @@
 package node
 
 import (
-	"golang.org/x/crypto/blake2b"
+	"slices"
 
 	"coinop.dev/core/ledger/tangle"
 )
 
-// A tree is the Merkle tree over the blocks that one milestone has applied, with all
-// its rows, so that a proof costs no more than its length. It is made when the first
-// one is wanted.
+const (
+	// MaxTrees bounds the milestones whose Merkle trees are kept for proofs, and MaxLeaves
+	// the blocks of all of them, which take some 170 bytes each.
+	MaxTrees  = 16
+	MaxLeaves = 1 << 17
+)
+
+// trees are the Merkle trees that were asked for last, the latest one last, so that
+// those who ask for proofs of different milestones in turn do not have them made again.
+type trees []*tree
+
+// A tree is over the blocks that one milestone has applied. Most are never asked for, so
+// it is made when the first proof is.
 type tree struct {
-	index  uint32
-	ids    []tangle.BlockID
-	places map[tangle.BlockID]int
-	rows   [][]tangle.Hash // leaves first
+	index   uint32
+	applied []tangle.BlockID
+	places  map[tangle.BlockID]int
+	made    *tangle.Tree
 }
 
-func (t *tree) set(index uint32, applied []tangle.BlockID) {
-	*t = tree{index: index, ids: applied, places: make(map[tangle.BlockID]int, len(applied))}
-	for i, id := range applied {
-		t.places[id] = i
+// of finds a milestone's tree, or nil.
+func (l trees) of(index uint32) *tree {
+	for i, t := range l {
+		if t.index == index {
+			copy(l[i:], l[i+1:])
+			l[len(l)-1] = t
+			return t
+		}
 	}
+	return nil
 }
 
-// inclusion proves what stands at a place. RFC 6962's tree, which splits at powers of
-// two, is the same as one that is built from below and lets the last of an odd row
-// rise.
-func (t *tree) inclusion(place int) tangle.Inclusion {
-	if t.rows == nil {
-		t.build()
-	}
-	in := tangle.Inclusion{Block: t.ids[place], Index: uint32(place), Count: uint32(len(t.ids))}
-	for _, row := range t.rows[:len(t.rows)-1] {
-		if sibling := place ^ 1; sibling < len(row) {
-			in.Path = append(in.Path, row[sibling])
+// add keeps a milestone's tree instead of the one that nobody has asked for for longest.
+func (l *trees) add(index uint32, applied []tangle.BlockID) *tree {
+	t := &tree{index: index, applied: applied}
+	*l = append(*l, t)
+	leaves := 0
+	for i := len(*l) - 1; i >= 0; i-- {
+		leaves += len((*l)[i].applied)
+		if (*l)[i] != t && (leaves > MaxLeaves || len(*l)-i > MaxTrees) {
+			*l = slices.Delete(*l, 0, i+1)
+			break
 		}
-		place /= 2
 	}
-	return in
+	return t
 }
 
-func (t *tree) build() {
-	row := make([]tangle.Hash, len(t.ids))
-	for i := range t.ids {
-		row[i] = tangle.MerkleRoot(t.ids[i : i+1])
-	}
-	t.rows = append(t.rows, row)
-	for len(row) > 1 {
-		next := make([]tangle.Hash, 0, (len(row)+1)/2)
-		for i := 0; i+1 < len(row); i += 2 {
-			b := [65]byte{0: 1}
-			copy(b[1:], row[i][:])
-			copy(b[33:], row[i+1][:])
-			next = append(next, blake2b.Sum256(b[:]))
+func (t *tree) place(id tangle.BlockID) (int, bool) {
+	if t.places == nil {
+		t.places = make(map[tangle.BlockID]int, len(t.applied))
+		for i, id := range t.applied {
+			t.places[id] = i
 		}
-		if len(row)%2 == 1 {
-			next = append(next, row[len(row)-1])
-		}
-		row = next
-		t.rows = append(t.rows, row)
 	}
+	i, ok := t.places[id]
+	return i, ok
+}
+
+func (t *tree) hashes() *tangle.Tree {
+	if t.made == nil {
+		t.made = tangle.NewTree(t.applied)
+	}
+	return t.made
 }

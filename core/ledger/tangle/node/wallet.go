@@ -76,7 +76,7 @@ func (n *Node) tellStates() {
 	for _, t := range tell {
 		state, ok := states[t.address]
 		if !ok {
-			state = n.state(t.address)
+			state = n.State(t.address)
 			states[t.address] = state
 		}
 		n.fx.Send = append(n.fx.Send, step.Packet{To: t.core, Msg: state})
@@ -84,10 +84,10 @@ func (n *Node) tellStates() {
 }
 
 // maxScan bounds the outputs of an address that are looked at for a State.
-const maxScan = 4096
+const maxScan = 4 * tangle.MaxUnspent
 
-// state is what an address has.
-func (n *Node) state(a tangle.Address) tangle.State {
+// State is what an address has.
+func (n *Node) State(a tangle.Address) tangle.State {
 	list := n.OutputsOf(a, tangle.OutputID{}, maxScan)
 	slices.SortStableFunc(list, func(a, b Output) int { return int(int64(a.Booked.Index) - int64(b.Booked.Index)) })
 	s := tangle.State{Address: a, Index: n.head.Index}
@@ -153,20 +153,31 @@ func (n *Node) tellRejected(o *own, err error) {
 	n.fx.Send = append(n.fx.Send, step.Packet{To: o.wallet, Msg: tangle.Rejected{Transaction: o.id, Why: n.refusal(err)}})
 }
 
-// refusal sorts an error by what a wallet should do.
+// refusal is RefusalOf, of a node that may not be able to say.
 func (n *Node) refusal(err error) tangle.Refusal {
+	why := RefusalOf(err)
+	if why == tangle.Busy && !n.Synced() {
+		return tangle.NotSynced
+	}
+	return why
+}
+
+// RefusalOf sorts an error of Submit by what a wallet should do. It is "" if the block is
+// wrong, and its payload may be right in another one. Of an error that nobody knows it
+// is Busy: only what can never be applied is for ever.
+func RefusalOf(err error) tangle.Refusal {
 	var c Conflict
 	switch {
 	case errors.As(err, &c) && (c == AlreadySpent || c == SpentBefore):
 		return tangle.SpentInput
 	case errors.As(err, &c) && c == NotFound, errors.Is(err, ErrOrphan):
 		return tangle.NoInput
+	case errors.As(err, &c), errors.Is(err, ErrInvalid):
+		return tangle.BadTransaction
 	case errors.Is(err, ErrPruned):
 		return tangle.Pruned
-	case n.load != nil || !n.Synced():
-		return tangle.NotSynced
-	case errors.Is(err, errBusy), errors.Is(err, ErrFull), errors.Is(err, ErrWork), errors.Is(err, ErrHalted):
-		return tangle.Busy
+	case errors.Is(err, ErrBlock), errors.Is(err, ErrUnsolid), errors.Is(err, ErrTooOld):
+		return ""
 	}
-	return tangle.BadTransaction
+	return tangle.Busy
 }
