@@ -36,7 +36,7 @@ import (
 const maxBuilds = 2
 
 // deviceTags leave out what a small computer does not need, as in .ci/run.
-const deviceTags = "omit_demo,omit_lab,omit_sim,omit_regtest,omit_pebble,omit_lnd,omit_rpc,omit_electrum,omit_tpm,omit_pkcs11,omit_bitcoin,omit_postgres,omit_gateway"
+const deviceTags = "omit_demo,omit_lab,omit_sim,omit_regtest,omit_pebble,omit_lnd,omit_rpc,omit_electrum,omit_tpm,omit_pkcs11,omit_bitcoin,omit_postgres,omit_gateway,omit_ledger,omit_nano,omit_iota"
 
 // A build is one program for one kind of computer, and how it is packed.
 type build struct {
