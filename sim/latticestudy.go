@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"coinop.dev/core/ledger/eddsa"
 	"coinop.dev/core/ledger/lattice"
@@ -11,53 +10,6 @@ import (
 	"coinop.dev/core/step"
 	"coinop.dev/world/drive"
 )
-
-// Earth says how far nodes are apart: each has a place on a square whose sides take
-// Across, and a message takes as long as its way and up to Jitter more. What the
-// nodes compute takes no time.
-type Earth struct {
-	Across step.Time
-	Jitter step.Time
-	Lose   int // percent of messages
-}
-
-// Wide is an earth with some 80 ms between two nodes on average.
-var Wide = Earth{Across: 150, Jitter: 20, Lose: 1}
-
-// distance gives every machine a place, by the seed.
-func (e Earth) distance(w *World) func(a, b *Machine) step.Time {
-	type place struct{ x, y float64 }
-	at := map[string]place{}
-	where := func(m *Machine) place {
-		p, known := at[m.Name]
-		if !known {
-			r := w.Random("earth")
-			p = place{r.Float64(), r.Float64()}
-			at[m.Name] = p
-		}
-		return p
-	}
-	return func(a, b *Machine) step.Time {
-		p, q := where(a), where(b)
-		return step.Time(math.Hypot(p.x-q.x, p.y-q.y) * float64(e.Across))
-	}
-}
-
-// A Confirmation is how long it took, in virtual milliseconds, from handing a block
-// or a transaction to one node until it was final: there, and at the last node.
-type Confirmation struct {
-	Nodes      int     `json:"nodes"`
-	Voters     int     `json:"voters"`
-	Rate       float64 `json:"rate_per_s"`
-	Runs       int     `json:"blocks"`
-	P50        float64 `json:"p50_ms"`
-	P95        float64 `json:"p95_ms"`
-	P99        float64 `json:"p99_ms"`
-	P50All     float64 `json:"p50_everywhere_ms"`
-	P99All     float64 `json:"p99_everywhere_ms"`
-	Messages   float64 `json:"messages_per_block"` // of all nodes together
-	Signatures float64 `json:"signatures_checked_per_block_and_node"`
-}
 
 // LatticeConfirmation simulates a network of nodes, some of which vote with equal
 // weight, on an earth, and confirms so many sends at a rate.
@@ -104,7 +56,7 @@ func LatticeConfirmation(seed uint64, nodes, voters, blocks int, rate float64, e
 		l.Tell(due, l.nodes[i%nodes], node.Core, node.Process{ID: "study", Block: b})
 	}
 	end := began + step.Time(float64(blocks)*1000/rate)
-	for l.Now < end+time60 && !l.studyDone(at, final) {
+	for l.Now < end+studyPatience && !l.studyDone(at, final) {
 		if err := l.Run(l.Now + step.Second); err != nil {
 			return c, err
 		}
@@ -116,18 +68,12 @@ func LatticeConfirmation(seed uint64, nodes, voters, blocks int, rate float64, e
 		}
 		here, all = append(here, float64(final[h][0]-due)), append(all, float64(final[h][nodes-1]-due))
 	}
-	slices.Sort(here)
-	slices.Sort(all)
-	quantile := func(list []float64, q float64) float64 { return list[min(len(list)-1, int(q*float64(len(list))))] }
-	c.P50, c.P95, c.P99 = quantile(here, 0.5), quantile(here, 0.95), quantile(here, 0.99)
-	c.P50All, c.P99All = quantile(all, 0.5), quantile(all, 0.99)
+	c.times(here, all)
 	c.Messages = float64(messages) / float64(blocks)
-	c.Signatures = float64(l.studyChecked()-checked) / float64(blocks*nodes)
+	signatures := float64(l.studyChecked()-checked) / float64(blocks*nodes)
+	c.Signatures = &signatures
 	return c, nil
 }
-
-// time60 is how long the last block may take.
-const time60 = step.Minute
 
 func (l *Lattice) studyDone(at map[lattice.Hash]step.Time, final map[lattice.Hash][]step.Time) bool {
 	for h := range at {

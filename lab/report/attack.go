@@ -20,7 +20,7 @@ type AttackResult struct {
 }
 
 // quickSeeds is how many are played in a run of a quick report.
-const quickSeeds = 4
+const quickSeeds = 8
 
 // attack plays seeds of a world: other ones in every run.
 func attack(world string, w *Workload, b *Bench) (*Plan, error) {

@@ -122,12 +122,19 @@ func (o *Options) plan() (all []Planned, tasks []task, err error) {
 	}
 	for run := range o.Runs {
 		for _, t := range once {
+			if run > 0 && t.w.Once && o.brief() {
+				continue
+			}
 			t.run = run + 1
 			tasks = append(tasks, t)
 		}
 	}
 	return all, tasks, nil
 }
+
+// brief reports whether what takes long is run once only: in a quick report, unless
+// somebody has asked for more runs.
+func (o *Options) brief() bool { return o.Quick && o.Runs == QuickRuns }
 
 // words are an error's own, without who says so and of what kind it is.
 func words(err error) string {

@@ -23,7 +23,8 @@ type Workload struct {
 
 	Devices int           `json:"devices,omitempty"` // at a gateway's door, a payment a second each
 	For     time.Duration `json:"for_ns,omitempty"`
-	Quick   bool          `json:"in_quick"` // part of a quick report
+	Quick   bool          `json:"in_quick"`                // part of a quick report
+	Once    bool          `json:"once_in_quick,omitempty"` // and there with one run only
 
 	Outage time.Duration `json:"outage_ns,omitempty"` // how long the next node is dead
 	Seeds  int           `json:"seeds,omitempty"`     // of the simulator, a run
@@ -57,12 +58,12 @@ var Workloads = []*Workload{
 	{
 		Name: "outage", Title: "A node is down",
 		Story:  "The node next to the payer is killed for a second, while 20 payments are asked for, and started again.",
-		Amount: 1_000 * money.Sat, InFlight: 4, Payments: 50, Brief: 50, Outage: time.Second, Quick: true,
+		Amount: 1_000 * money.Sat, InFlight: 4, Payments: 50, Brief: 50, Outage: time.Second, Quick: true, Once: true,
 	},
 	{
 		Name: "attack", Title: "Double spending",
 		Story: "The rail's simulated world, played by seed with its attacker. An attempt succeeds if it breaks one of the world's promises: every order is paid once, every satoshi is accounted for.",
-		Seeds: 20, Quick: true,
+		Seeds: 20, Quick: true, Once: true,
 	},
 	network(1, 100_000, true), network(10, 3_000, false),
 }
@@ -71,7 +72,7 @@ func network(times, payments int, quick bool) *Workload {
 	w := &Workload{
 		Name: "network", Title: "A network of 13,504 nodes and 37,093 channels",
 		Story: "The network that the survey counted, made anew in every run (coinop lab scale, docs/lab.md): payments of 1 to 100,000 sat between nodes chosen at random, up to five paths each, nobody rebalances.",
-		Times: times, Payments: payments, Brief: 5_000, Quick: quick,
+		Times: times, Payments: payments, Brief: 5_000, Quick: quick, Once: quick,
 	}
 	if times > 1 {
 		w.Name, w.Title = fmt.Sprintf("network-x%d", times), fmt.Sprintf("A network %d times as large", times)
@@ -85,7 +86,7 @@ func site(devices int, quick bool) *Workload {
 	return &Workload{
 		Name: "site-" + map[int]string{110: "110", 1_000: "1000", 10_000: "10000"}[devices], Title: "Site: " + n + " devices",
 		Story:   n + " devices pay one gateway once a second each, over MQTT. Gateway and devices share this computer.",
-		Devices: devices, For: 10 * time.Second, Quick: quick,
+		Devices: devices, For: 10 * time.Second, Quick: quick, Once: quick,
 	}
 }
 

@@ -3,6 +3,7 @@ package sim_test
 import (
 	"testing"
 
+	"coinop.dev/core/step"
 	"coinop.dev/sim"
 )
 
@@ -20,5 +21,19 @@ func TestLatticeConfirmation(t *testing.T) {
 	}
 	if c.P50All < c.P50 || c.P99 < c.P50 {
 		t.Errorf("quantiles are out of order: %+v", c)
+	}
+}
+
+// In a Tangle a block is final with the next milestone but for the way there and the
+// coordinators' signatures.
+func TestTangleConfirmation(t *testing.T) {
+	interval := step.Second
+	c, err := sim.TangleConfirmation(1, 12, 4, 12, 20, interval, sim.Wide)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", c)
+	if c.P50 < float64(interval)/4 || c.P50 > 4*float64(interval) || c.P50All < c.P50 {
+		t.Errorf("with a milestone every %d ms blocks are final after %+v", interval, c)
 	}
 }
