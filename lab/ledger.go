@@ -111,6 +111,8 @@ type network interface {
 	// transfers are so many, each of some units.
 	transfers(n int) []unit
 	units() int // of a transfer
+	// made is what the transfers so far were, to compare with what is seen of them.
+	made() []sighting
 }
 
 // A ledgerTask is what a node is asked. Each question uses some.
@@ -131,6 +133,8 @@ type ledgerTask struct {
 	Times  string  `json:"times,omitempty"`  // a file for when each was submitted and final here
 	UpTo   uint64  `json:"up_to,omitempty"`  // blocks in the ledger
 	Verify string  `json:"verify,omitempty"` // a file of units whose signatures are checked in batches
+
+	Seen [][][32]byte `json:"seen,omitempty"` // transfers by their units, which the ledger is asked for
 }
 
 // ledgerNews is what a node answers.
@@ -140,6 +144,7 @@ type ledgerNews struct {
 	VerifyUs *float64      `json:"verify_us,omitempty"`
 	Final    uint64        `json:"final,omitempty"` // all that is, since the ledger began
 	Lost     uint64        `json:"lost,omitempty"`
+	Seen     []sighting    `json:"seen,omitempty"`
 }
 
 // RunLedger measures a network of nodes once. progress hears how many transfers are
@@ -205,7 +210,7 @@ func (l *ledgerBench) open(ctx context.Context) error {
 		t.Rail, t.Node, t.Peers, t.Listen, t.Store = l.Rail, i, addrs, "127.0.0.1:0", "mem:"
 		t.Interval, t.Alpha = l.Interval, l.Alpha
 		if l.Store != "mem" {
-			t.Store = (&url.URL{Scheme: l.Store, Path: filepath.ToSlash(l.file(fmt.Sprint("node", i)))}).String()
+			t.Store = l.storeURI(i)
 		}
 		if l.Profile != "" {
 			t.Profile = filepath.Join(l.Profile, fmt.Sprint("node", i))
@@ -217,6 +222,17 @@ func (l *ledgerBench) open(ctx context.Context) error {
 		addrs = append(addrs, a.Ledger.Addr)
 	}
 	return nil
+}
+
+// storeMemory is what a node's pebble is given, in MiB: a ledger is read, too.
+const storeMemory = 64
+
+func (l *ledgerBench) storeURI(i int) string {
+	u := url.URL{Scheme: l.Store, Path: filepath.ToSlash(l.file(fmt.Sprint("node", i)))}
+	if l.Store == "pebble" {
+		u.RawQuery = fmt.Sprint("memory=", storeMemory)
+	}
+	return u.String()
 }
 
 // feed has all nodes submit their units of a list, and waits until all are final
@@ -312,7 +328,17 @@ func (l *ledgerBench) measure(ctx context.Context, progress func(uint64)) (r Led
 		return r, err
 	}
 	r.limit(a.Ledger.VerifyUs, runtime.NumCPU(), per)
-	return r, nil
+	var ids [][][32]byte
+	for some := range slices.Chunk(units, per) {
+		var one [][32]byte
+		for _, u := range some {
+			one = append(one, u.id)
+		}
+		ids = append(ids, one)
+	}
+	made := l.network.made()
+	r.Linked, r.Taken, err = l.observe(ctx, ids, made[len(made)-len(ids):])
+	return r, err
 }
 
 // size is what all stores have on the disk; nil if they are nowhere.

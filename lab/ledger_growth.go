@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
-	"path/filepath"
 	"time"
 
 	"coinop.dev/core/money"
@@ -65,7 +63,7 @@ func GrowLedger(ctx context.Context, o LedgerOptions, sizes []int, progress func
 	net := newLatticeNetwork(LedgerOptions{Nodes: 1, Accounts: 1})
 	t := net.task(0)
 	t.Rail, t.Listen, t.Profile = o.Rail, "127.0.0.1:0", o.Profile
-	t.Store = (&url.URL{Scheme: o.Store, Path: filepath.ToSlash(l.file("node0"))}).String()
+	t.Store = l.storeURI(0)
 	if _, err := c.ask(ctx, question{Do: "ledger open", Ledger: &t}); err != nil {
 		return err
 	}

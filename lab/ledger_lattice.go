@@ -32,6 +32,7 @@ type latticeNetwork struct {
 	reps     []*latticeAccount
 	accounts []*latticeAccount
 	turn     int
+	deeds    []sighting
 }
 
 type latticeAccount struct {
@@ -127,10 +128,13 @@ func (l *latticeNetwork) transfers(n int) (units []unit) {
 		i := l.turn % len(l.accounts)
 		j := (i + len(l.accounts)/2) % len(l.accounts)
 		l.turn++
+		l.deeds = append(l.deeds, sighting{Payer: l.accounts[i].public[:], Payee: l.accounts[j].public[:], Amount: 1})
 		units = append(units, l.give(i%len(l.reps), l.accounts[i], l.accounts[j], lattice.RawOf(1))...)
 	}
 	return units
 }
+
+func (l *latticeNetwork) made() []sighting { return l.deeds }
 
 // latticeNode is one that runs here.
 type latticeNode struct {
@@ -182,6 +186,19 @@ func (l *latticeNode) submit(ctx context.Context, raw []byte) error {
 		return err
 	}
 	return l.net.ProcessLater(ctx, b)
+}
+
+// seen is a send, and what became of it.
+func (l *latticeNode) seen(units [][32]byte) (s sighting, ok bool) {
+	l.net.Look(context.Background(), func(n *node.Node) {
+		send, sent := n.Block(units[0])
+		receive, received := n.Block(units[1])
+		ok = sent && received && send.Kind == lattice.Send && receive.Link == units[0]
+		if lost, less := send.Amount.Sub(receive.Amount); ok && less {
+			s = sighting{Payer: send.Account[:], Payee: send.Link[:], Amount: send.Amount.Lo, Taken: lost.Lo}
+		}
+	})
+	return s, ok
 }
 
 func (l *latticeNode) verify(units []unit) (n int, err error) {

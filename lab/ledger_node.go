@@ -21,6 +21,8 @@ type ledgerNode interface {
 	submit(ctx context.Context, raw []byte) error
 	// verify checks the signatures of units in batches, and says how many there were.
 	verify(units []unit) (signatures int, err error)
+	// seen reads a transfer from the node's copy of the ledger, by its units' IDs.
+	seen(units [][32]byte) (sighting, bool)
 	addr() string
 	state() string // of the ledger, for an error
 	lost() uint64  // messages that there was no room for
@@ -79,6 +81,8 @@ func (e *end) ledgerDo(ctx context.Context, q question) (a answer, err error) {
 		a.Ledger = &ledgerNews{Lost: e.ledger.lost()}
 	case "ledger grow":
 		a.Ledger, err = e.ledgerGrow(ctx, q.Ledger)
+	case "ledger seen":
+		a.Ledger = e.ledgerSeen(q.Ledger)
 	case "ledger verify":
 		a.Ledger, err = e.ledgerVerify(q.Ledger)
 	default:

@@ -44,6 +44,11 @@ type LedgerResult struct {
 	LimitShare *float64 `json:"tps_to_limit"`
 	IntervalMs *float64 `json:"milestone_interval_ms"` // of iota
 
+	// What the last node's copy of the ledger tells anybody, and how much of a transfer
+	// did not get to its payee, in the ledger's unit.
+	Linked *Linked  `json:"linked"`
+	Taken  *float64 `json:"taken_per_transfer"`
+
 	latencies [2]*histogram
 }
 

@@ -40,6 +40,7 @@ type tangleNetwork struct {
 	network  *tangle.Network
 	accounts []tangleAccount
 	turn     int
+	deeds    []sighting
 }
 
 type tangleAccount struct {
@@ -158,10 +159,13 @@ func (t *tangleNetwork) transfers(n int) (units []unit) {
 		from, to := t.accounts[t.turn], t.accounts[(t.turn+len(t.accounts)/2)%len(t.accounts)]
 		u, _ := t.spend(t.turn, from, tanglePart, []tangle.BasicOutput{{Amount: 1000, Address: to.address}, {Amount: tanglePart - 1000, Address: from.address}})
 		units = append(units, u)
+		t.deeds = append(t.deeds, sighting{Payer: from.address[:], Payee: to.address[:], Amount: 1000})
 		t.turn++
 	}
 	return units
 }
+
+func (t *tangleNetwork) made() []sighting { return t.deeds }
 
 // tangleNode is one that runs here.
 type tangleNode struct {
@@ -231,6 +235,45 @@ func (t *tangleNode) submit(ctx context.Context, raw []byte) error {
 	}
 	t.sent++
 	return t.e.machine.Host.Tell(ctx, node.Core, node.Submit{ID: fmt.Sprint("lab/", t.sent), Payload: tx})
+}
+
+// seen is a transaction: who had its first input pays, and whoever else gets an output
+// is paid.
+func (t *tangleNode) seen(units [][32]byte) (s sighting, ok bool) {
+	t.net.Look(context.Background(), func(n *node.Node) {
+		at, included := n.Included(units[0])
+		if !included {
+			return
+		}
+		b, err := tangle.DecodeBlock(n.Block(at))
+		if err != nil {
+			return
+		}
+		tx, is := b.Payload.(*tangle.Transaction)
+		if !is {
+			return
+		}
+		var payer tangle.Address
+		for i, id := range tx.Essence.Inputs {
+			spent, known := n.Output(id)
+			if !known {
+				return
+			}
+			if i == 0 {
+				payer = spent.Address
+			}
+			s.Taken += spent.Amount
+		}
+		s.Payer = payer[:]
+		for _, out := range tx.Essence.Outputs {
+			if out.Address != payer {
+				s.Payee, s.Amount = out.Address[:], s.Amount+out.Amount
+			}
+			s.Taken -= out.Amount
+		}
+		ok = true
+	})
+	return s, ok
 }
 
 func (t *tangleNode) verify(units []unit) (n int, err error) {

@@ -191,7 +191,8 @@ func title(v offer.Service) string {
 // railNames are what people call rails.
 var railNames = map[string]string{
 	"lightning": "Lightning", "ln": "Lightning", "lnd": "Lightning (lnd)", "oneway": "one-way channels",
-	"payword": "hash-chain coins", "bitcoin": "the Bitcoin chain", "fake": "play money",
+	"payword": "hash-chain coins", "bitcoin": "the Bitcoin chain", "nano": "the block lattice (Nano)", "iota": "the Tangle (IOTA)",
+	"fake": "play money",
 }
 
 func railName(scheme string) string {

@@ -2,7 +2,10 @@ package report
 
 import (
 	"context"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"coinop.dev/sim"
@@ -40,21 +43,33 @@ func attack(world string, w *Workload, b *Bench) (*Plan, error) {
 		}{world, seeds, sim.OrdersPerSeed}, Takes: time.Duration(seeds) * 150 * time.Millisecond,
 		Run: func(ctx context.Context, run uint64, progress func(float64)) (*Outcome, error) {
 			r := AttackResult{World: world, From: (run-1)*uint64(seeds) + 1, Seeds: seeds}
+			broken, cheated := make([]error, seeds), make([]bool, seeds)
+			var players sync.WaitGroup
+			var next atomic.Int64
+			var say sync.Mutex
+			done := 0
+			for range min(runtime.NumCPU(), seeds) {
+				players.Go(func() {
+					for i := next.Add(1) - 1; i < int64(seeds) && ctx.Err() == nil; i = next.Add(1) - 1 {
+						_, broken[i] = play(r.From+uint64(i), func(line string) {
+							cheated[i] = cheated[i] || strings.Contains(line, " publishes ") && strings.HasSuffix(line, "<nil>")
+						}, sim.NoBug)
+						say.Lock()
+						done++
+						progress(float64(done) / float64(seeds))
+						say.Unlock()
+					}
+				})
+			}
+			players.Wait()
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			for i := range seeds {
-				if err := ctx.Err(); err != nil {
-					return nil, err
+				if broken[i] != nil {
+					r.Broken = append(r.Broken, broken[i].Error())
 				}
-				cheated := false
-				_, err := play(r.From+uint64(i), func(line string) {
-					cheated = cheated || strings.Contains(line, " publishes ") && strings.HasSuffix(line, "<nil>")
-				}, sim.NoBug)
-				if err != nil {
-					r.Broken = append(r.Broken, err.Error())
-				}
-				if cheated {
-					r.Cheats++
-				}
-				progress(float64(i+1) / float64(seeds))
+				r.Cheats += b2i(cheated[i])
 			}
 			f := figures{"broken": float64(len(r.Broken)), "seeds": float64(seeds)}
 			o := &Outcome{Figures: f, Raw: r, Missing: map[string]string{}}

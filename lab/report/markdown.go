@@ -144,7 +144,43 @@ func (r *Report) about() (all []string) {
 		}
 		all = append(all, fmt.Sprintf("Session %s (%s, %d runs of each, %d samples): before %s; after %s.", s.Begin.Format("2006-01-02 15:04 MST"), kind, s.Runs, s.Added, s.Before.text(), s.After.text()))
 	}
-	return all
+	return append(all, r.quick()...)
+}
+
+// quick says what the last session has left out, if it was a quick one.
+func (r *Report) quick() []string {
+	s := &r.Sessions[len(r.Sessions)-1]
+	if !s.Quick {
+		return nil
+	}
+	left, ran := map[string][]string{}, map[string]int{}
+	for _, p := range s.Plans {
+		if strings.HasPrefix(p.Reason, errOmitted.Error()) {
+			left[p.Workload] = append(left[p.Workload], p.Rail)
+		} else if p.Reason == "" {
+			ran[p.Workload]++
+		}
+	}
+	var out, once []string
+	for _, w := range r.Workloads {
+		switch rails := left[w.Name]; {
+		case len(rails) > 0 && ran[w.Name] == 0:
+			out = append(out, w.Name)
+		case len(rails) > 0:
+			out = append(out, w.Name+" over "+strings.Join(rails, " and "))
+		}
+		if w.Once && ran[w.Name] > 0 && s.Runs == QuickRuns {
+			once = append(once, w.Name)
+		}
+	}
+	line := "Quick: fewer payments and seeds"
+	if len(once) > 0 {
+		line += "; one run only of " + strings.Join(once, ", ")
+	}
+	if len(out) > 0 {
+		line += "; left out: " + strings.Join(out, ", ")
+	}
+	return []string{line + "."}
 }
 
 func (n *Noise) text() string {

@@ -26,6 +26,7 @@ const (
 	groupRisk    = "Risk"
 	groupNetwork = "Routing"
 	groupPrivacy = "What observers learn, if they put together what they see (share of the payments that arrived)"
+	groupLedger  = "What a copy of the ledger tells anybody, of each payment (share of the payments)"
 	groupLimits  = "What this computer can do at best, in the same runs"
 )
 
@@ -96,6 +97,11 @@ var Metrics = []Metric{
 	{Name: "linked_1", Label: "beside payer and payee stands the largest", Note: "it can tell that both neighbours have to do with one payment, by its hash", Group: groupPrivacy, In: networks},
 	{Name: "linked_10", Label: "beside both stand two of the ten largest", Group: groupPrivacy, In: networks},
 	{Name: "linked_100", Label: "beside both stand two of the hundred largest", Group: groupPrivacy, In: networks},
+
+	{Name: "linked_payer", Label: "the payer's key", Note: "read back from the ledger after the run, and compared with what was paid", Group: groupLedger, In: pairs},
+	{Name: "linked_payee", Label: "the payee's key", Group: groupLedger, In: pairs},
+	{Name: "linked_amount", Label: "the amount", Group: groupLedger, In: pairs},
+	{Name: "linked_all", Label: "all three of one payment", Group: groupLedger, In: pairs},
 
 	{Name: "latency_ratio", Label: "p50 / (fsync + round trip)", Unit: "x", Note: "of payments one by one; 1 is what the machine allows if each is durable once and crosses the wire once", Group: groupLimits, In: []string{"streaming"}},
 	{Name: "cpu_ratio", Label: "processor time / (signature + verification)", Unit: "x", Note: "below 1 where many payments share a signature, or take none", Group: groupLimits, In: pairs},

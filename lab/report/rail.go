@@ -132,6 +132,9 @@ func pairFigures(r *lab.Result, amount money.Amount) *Outcome {
 	f.add("chain_vb", r.ChainVBytes)
 	o := &Outcome{Figures: f, Raw: r, Missing: map[string]string{}}
 	f["payments"] = float64(r.Payments)
+	for _, name := range []string{"linked_payer", "linked_payee", "linked_amount", "linked_all"} {
+		o.Missing[name] = "not measured: the lab does not search the chain for its payments"
+	}
 	f.onchain(r, amount, o.Missing)
 	if len(r.Ends) > 0 {
 		payer := &r.Ends[0]

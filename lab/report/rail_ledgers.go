@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"coinop.dev/lab"
@@ -46,6 +47,9 @@ func (l ledgerRail) Plan(w *Workload, b *Bench) (*Plan, error) {
 		return nil, absent("the devices of the lab pay at the door mqtt by tickets and coins only")
 	case w.Outage > 0:
 		return nil, absent("the lab does not kill nodes of a ledger")
+	}
+	if b.Quick && w.InFlight == 1 {
+		return nil, fmt.Errorf("%w: to a ledger it is vending again, transfers at a steady rate", errOmitted)
 	}
 	o := lab.LedgerOptions{Rail: l.about.Name, Accounts: max(w.InFlight, ledgerAccounts), Transfers: w.payments(b.Quick)}
 	switch {
@@ -92,11 +96,24 @@ func ledgerFigures(r *lab.LedgerResult) *Outcome {
 	f.add("fsyncs", r.Fsyncs)
 	f.add("payee_rss_mib", r.PeakRSSMiB)
 	missing := map[string]string{}
+	if r.Linked != nil {
+		f["linked_payer"], f["linked_payee"], f["linked_amount"], f["linked_all"] = r.Linked.Payer, r.Linked.Payee, r.Linked.Amount, r.Linked.All
+	}
+	// Nothing that was taken is no satoshi either, whatever a unit is worth.
+	if r.Taken != nil && *r.Taken == 0 {
+		f["route_fee_msat"], f["fee_1_sat"], f["fee_10_sat"], f["fee_50_sat"] = 0, 0, 0, 0
+	}
 	for _, name := range []string{"payer_cpu_ms", "payee_cpu_ms", "payer_store_bytes", "payer_growth_bytes", "payer_fsyncs", "payer_rss_mib", "payee_growth_bytes"} {
 		missing[name] = "payer and payee are wallets that have signed beforehand; the figures are the nodes'"
 	}
-	for _, name := range []string{"chain_txs", "chain_vb", "chain_vb_1000", "chain_pps", "close_ms", "route_fee_msat", "fee_1_sat", "fee_10_sat", "fee_50_sat", "payer_risk_msat", "payee_risk_msat"} {
-		missing[name] = "the ledger has no channels, and takes no fee"
+	for _, name := range []string{"chain_txs", "chain_vb", "chain_vb_1000", "chain_pps"} {
+		missing[name] = "the ledger is a chain of its own, without blocks to fill"
+	}
+	for _, name := range []string{"close_ms", "payer_risk_msat", "payee_risk_msat"} {
+		missing[name] = "there is no channel, and nothing is delivered before it is final"
+	}
+	for _, name := range []string{"route_fee_msat", "fee_1_sat", "fee_10_sat", "fee_50_sat"} {
+		missing[name] = "what was taken is in the ledger's own unit, which has no price here"
 	}
 	missing["wire_bytes"] = "the nodes' links are not counted"
 	return &Outcome{Figures: f, Raw: r, Missing: missing}

@@ -24,7 +24,21 @@ const (
 	baseSize = 4 << 20
 	// maxManifest bounds the list of tables, which is otherwise 128 MB.
 	maxManifest = 1 << 20
+
+	// MinMemory and MaxMemory bound what a store may be given instead, in MiB, where
+	// there are far more records than a device has, and they are read: a ledger's.
+	MinMemory = 8
+	MaxMemory = 4096
 )
+
+// enlarge gives the store about so many MiB: half of them to read, a quarter for each
+// of the two memtables.
+func enlarge(o *pebble.Options, mib int) {
+	o.CacheSize = int64(mib) << 20 / 2
+	o.MemTableSize = uint64(mib) << 20 / 4
+	o.LBaseMaxBytes = 4 * int64(o.MemTableSize)
+	o.MaxOpenFiles = 4 * openFiles
+}
 
 func options(d *disk) *pebble.Options {
 	o := &pebble.Options{

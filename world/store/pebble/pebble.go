@@ -5,6 +5,8 @@ package pebble
 import (
 	"fmt"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -19,9 +21,11 @@ type DB struct {
 }
 
 // Open opens the directory dir and makes it, and its parents, if missing.
-func Open(dir string) (*DB, error) {
+func Open(dir string) (*DB, error) { return openWith(dir, 0) }
+
+func openWith(dir string, memory int) (*DB, error) {
 	name := "pebble:" + dir
-	t, err := open(dir)
+	t, err := open(dir, memory)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", name, err)
 	}
@@ -32,13 +36,22 @@ func Open(dir string) (*DB, error) {
 	return &DB{g, t.disk}, nil
 }
 
-// OpenURL opens pebble:///absolute/dir or pebble:relative/dir.
+// OpenURL opens pebble:///absolute/dir or pebble:relative/dir. With ?memory=64 it
+// uses about so many MiB, from MinMemory to MaxMemory, instead of a few.
 func OpenURL(u *url.URL) (store.DB, error) {
-	dir, err := store.Path(u)
+	plain, memory := *u, 0
+	if text, ok := strings.CutPrefix(u.RawQuery, "memory="); ok {
+		var err error
+		if memory, err = strconv.Atoi(text); err != nil || memory < MinMemory || memory > MaxMemory {
+			return nil, fmt.Errorf("store %s: memory is %.20q; it must be %d to %d, in MiB", u, text, MinMemory, MaxMemory)
+		}
+		plain.RawQuery = ""
+	}
+	dir, err := store.Path(&plain)
 	if err != nil {
 		return nil, err
 	}
-	return Open(dir)
+	return openWith(dir, memory)
 }
 
 // Counts counts what pebble does to its files, flushes and compactions
@@ -53,12 +66,16 @@ type tree struct {
 	disk *disk
 }
 
-func open(dir string) (*tree, error) {
+func open(dir string, memory int) (*tree, error) {
 	if err := store.MakeDir(dir); err != nil {
 		return nil, err
 	}
 	d := newDisk()
-	db, err := pebble.Open(dir, options(d))
+	o := options(d)
+	if memory > 0 {
+		enlarge(o, memory)
+	}
+	db, err := pebble.Open(dir, o)
 	if failure := d.failure(); failure != nil || err != nil {
 		d.abandon()
 		if failure != nil {

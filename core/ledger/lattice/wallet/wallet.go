@@ -74,6 +74,9 @@ func New(o Options) (*Account, error) {
 	a := &Account{o: o, key: lattice.Key(o.Key.Public()), table: table(&o.Network)}
 	if a.o.Representative.IsZero() {
 		a.o.Representative = o.Network.Genesis.Representative
+		if len(o.Network.Reps) > 0 {
+			a.o.Representative = o.Network.Reps[0].Rep
+		}
 	}
 	if a.o.Least.IsZero() {
 		a.o.Least = lattice.RawOf(Unit)

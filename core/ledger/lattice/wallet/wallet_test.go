@@ -122,7 +122,7 @@ func TestOpen(t *testing.T) {
 	a := account(t, "new")
 	a.Hear(lattice.State{Account: a.Key(), Receivable: []lattice.Receivable{{Source: lattice.Hash{7}, Amount: wallet.Raw(500)}}})
 	_, b := build(t, a)
-	if b.Kind(lattice.Raw{}, true) != lattice.Open || b.Representative != key("genesis") {
+	if b.Kind(lattice.Raw{}, true) != lattice.Open || b.Representative != network().Reps[0].Rep {
 		t.Errorf("%+v", b)
 	}
 }
