@@ -26,9 +26,9 @@ const (
 	MaxLedgerTransfers = 5_000_000
 	// ledgerPatience is how long the last transfers may take to be final.
 	ledgerPatience = 60 * time.Second
-	// ledgerWindow is how many transfers each node has under way at most when there
+	// ledgerWindow is how many transfers all nodes have under way at most when there
 	// is no rate.
-	ledgerWindow = 400
+	ledgerWindow = 1600
 )
 
 // The ledgers that a network of nodes is measured of.
@@ -278,9 +278,9 @@ func (l *ledgerBench) feed(ctx context.Context, name string, units []unit, rate 
 // window is how many units each node has under way.
 func (l *ledgerBench) window() int {
 	if l.Rail == railIota {
-		return tangleWindow
+		return tangleWindow / l.Nodes
 	}
-	return ledgerWindow * l.network.units()
+	return ledgerWindow * l.network.units() / l.Nodes
 }
 
 func (l *ledgerBench) count(ctx context.Context, rest bool) (all []counts, err error) {

@@ -25,9 +25,9 @@ const (
 	tangleRoots = 100
 	// maxTangleAccounts is what that comes to.
 	maxTangleAccounts = tangleRoots * tangleFan * tangleFan
-	// tangleWindow is how many transactions each node has under way at most when there
+	// tangleWindow is how many transactions all nodes have under way at most when there
 	// is no rate: they are final by the second, all at once.
-	tangleWindow = 3000
+	tangleWindow = 12_000
 	// txPrefix is how the outcome of a transaction begins.
 	txPrefix = "tx/"
 )

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,12 +99,31 @@ func Open(ctx context.Context, m *engine.Machine, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.Config.Spread == nil {
+		n.Config.Spread = spread
+	}
 	core, err := node.Load(m.DB, n.Config)
 	if err != nil {
 		n.Close()
 		return nil, fmt.Errorf("load the lattice node: %w", err)
 	}
 	return n, n.start(ctx, core)
+}
+
+// spread has the processors that are free take the parts of a core's arithmetic.
+func spread(parts int, do func(int)) {
+	var next atomic.Int64
+	var done sync.WaitGroup
+	work := func() {
+		for i := next.Add(1) - 1; int(i) < parts; i = next.Add(1) - 1 {
+			do(int(i))
+		}
+	}
+	for range min(parts, runtime.GOMAXPROCS(0)) - 1 {
+		done.Go(work)
+	}
+	work()
+	done.Wait()
 }
 
 // prepare checks and listens.

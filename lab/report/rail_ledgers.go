@@ -86,7 +86,9 @@ func (l ledgerRail) Plan(w *Workload, b *Bench) (*Plan, error) {
 // of them.
 func ledgerFigures(r *lab.LedgerResult) *Outcome {
 	f := figures{"payments": float64(r.Transfers)}
-	f.add("pps", r.Tps)
+	if r.Rate == 0 {
+		f.add("pps", r.Tps)
+	}
 	f.add("p50_ms", r.P50Ms)
 	f.add("p95_ms", r.P95Ms)
 	f.add("p99_ms", r.P99Ms)
@@ -114,6 +116,9 @@ func ledgerFigures(r *lab.LedgerResult) *Outcome {
 	}
 	for _, name := range []string{"route_fee_msat", "fee_1_sat", "fee_10_sat", "fee_50_sat"} {
 		missing[name] = "what was taken is in the ledger's own unit, which has no price here"
+	}
+	if r.Rate > 0 {
+		missing["pps"] = fmt.Sprintf("transfers are offered at %d a second; the sensor market asks for as many as get through", r.Rate)
 	}
 	missing["wire_bytes"] = "the nodes' links are not counted"
 	return &Outcome{Figures: f, Raw: r, Missing: missing}

@@ -32,6 +32,7 @@ type Head struct{ Title, Sub string }
 type Line struct {
 	Group   string
 	Entries []Entry
+	Nobody  bool // it has no figure of ours: a system that this build does not run
 }
 
 // note is the letter of a reason.
@@ -104,7 +105,7 @@ func (r *Report) Main() *Table {
 		{"Payee's risk, sat", "streaming"}, {"Back after outage, ms", "of a node"}, {"Double spends", "simulated seeds"},
 	}}
 	class := Class("")
-	for _, a := range r.Rails {
+	for i, a := range r.Rails {
 		if a.Class != class {
 			class = a.Class
 			t.Rows = append(t.Rows, Line{Group: strings.ToUpper(string(class[:1])) + string(class[1:])})
@@ -122,8 +123,25 @@ func (r *Report) Main() *Table {
 			receipt.Sub = "and the wait for a block, 10 min"
 		}
 		t.Rows = append(t.Rows, line)
+		if i == len(r.Rails)-1 || r.Rails[i+1].Class != class {
+			t.others(class)
+		}
 	}
 	return t
+}
+
+// others adds the survey's systems of a class that are not run.
+func (t *Table) others(class Class) {
+	for _, o := range Others {
+		if o.Class != class {
+			continue
+		}
+		line := Line{Nobody: true, Entries: []Entry{{Text: o.Title, Head: true}, {Said: true}}}
+		for range len(t.Heads) - 2 {
+			line.Entries = append(line.Entries, Entry{Text: "–", Note: t.note(o.Reason)})
+		}
+		t.Rows = append(t.Rows, line)
+	}
 }
 
 // scaled is the cell in another unit.

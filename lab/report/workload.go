@@ -52,7 +52,7 @@ var Workloads = []*Workload{
 	{
 		Name: "toll", Title: "Toll: bursts",
 		Story:  "A platoon of 200 vehicles passes at once, 500 sat each, and the next one 300 ms after the last has paid. p99 is how long the last vehicles wait.",
-		Amount: 500 * money.Sat, InFlight: 200, Payments: 2_000, Brief: 600, Burst: true, Pause: 300 * time.Millisecond, Quick: true,
+		Amount: 500 * money.Sat, InFlight: 200, Payments: 2_000, Brief: 600, Burst: true, Pause: 300 * time.Millisecond, Quick: true, Once: true,
 	},
 	site(110, true), site(1_000, false), site(10_000, false),
 	{

@@ -24,21 +24,31 @@ func (r *Report) WriteFiles(dir string) error {
 		name  string
 		write func(io.Writer) error
 	}{{HTMLFile, r.WriteHTML}, {MarkdownFile, r.WriteMarkdown}, {CSVFile, r.WriteCSV}} {
-		path := filepath.Join(dir, f.name)
-		out, err := os.Create(path + ".new")
-		if err != nil {
+		if err := writeFile(filepath.Join(dir, f.name), f.write); err != nil {
 			return err
 		}
-		err = f.write(out)
-		if fault := out.Close(); err == nil {
-			err = fault
-		}
-		if err == nil {
-			err = os.Rename(path+".new", path)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
+	}
+	return nil
+}
+
+// WriteHTMLFile writes the page to a place of its own.
+func (r *Report) WriteHTMLFile(path string) error { return writeFile(path, r.WriteHTML) }
+
+// writeFile replaces a file by a whole new one.
+func writeFile(path string, write func(io.Writer) error) error {
+	out, err := os.Create(path + ".new")
+	if err != nil {
+		return err
+	}
+	err = write(out)
+	if fault := out.Close(); err == nil {
+		err = fault
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
@@ -91,7 +101,7 @@ func (r *Report) WriteSummary(w io.Writer) {
 	}
 	fmt.Fprintln(t)
 	for _, line := range main.Rows {
-		if line.Group != "" {
+		if line.Group != "" || line.Nobody {
 			continue
 		}
 		fmt.Fprint(t, line.Entries[0].Text)

@@ -2,6 +2,7 @@ package eddsa
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/oasisprotocol/curve25519-voi/curve"
 	"github.com/oasisprotocol/curve25519-voi/curve/scalar"
@@ -26,7 +27,12 @@ type Batch struct {
 	first   []int                 // where the keys of every chunk begin
 	places  map[[KeySize]byte]int // in keys, of the last chunk's
 	strict  bool
+	spread  Spread
 }
+
+// A Spread calls do for 0 up to n, in any order, and returns when all are done. Who
+// has processors to lend calls them at the same time: the answers are the same.
+type Spread func(n int, do func(i int))
 
 type entry struct {
 	key    int // place in keys, -1 if the signature cannot be good
@@ -37,10 +43,10 @@ type entry struct {
 	s, k   scalar.Scalar
 }
 
-// open reads what does not need the key.
+// open reads what does not need the key. R is left for later, as it is dear.
 func (e *entry) open(h Hash, public [KeySize]byte, msg []byte, sig [SignatureSize]byte) bool {
 	e.public, e.sig = public, sig
-	if _, err := e.s.SetCanonicalBytes(sig[32:]); err != nil || !decompress(&e.r, sig[:32]) {
+	if _, err := e.s.SetCanonicalBytes(sig[32:]); err != nil {
 		return false
 	}
 	e.wide = h(sig[:32], public[:], msg)
@@ -60,6 +66,12 @@ func (b *Batch) Use(c *Cache) *Batch {
 // Strict makes the batch refuse keys of small order; see SmallOrder.
 func (b *Batch) Strict() *Batch {
 	b.strict = true
+	return b
+}
+
+// Lend has the batch's equations solved by s; nil is one after the other.
+func (b *Batch) Lend(s Spread) *Batch {
+	b.spread = s
 	return b
 }
 
@@ -104,23 +116,36 @@ func (b *Batch) place(public [KeySize]byte) int {
 // ones are, in the order of Add. An empty batch is good.
 func (b *Batch) Verify() (all bool, each []bool) {
 	each = make([]bool, len(b.entries))
-	all = true
-	for c, first := range b.first {
+	spread := b.spread
+	if spread == nil || len(b.first) == 1 {
+		spread = inTurn
+	}
+	spread(len(b.first), func(c int) {
 		from, end := c*chunk, len(b.keys)
 		if c+1 < len(b.first) {
 			end = b.first[c+1]
 		}
 		part := b.entries[from:min(from+chunk, len(b.entries))]
-		together := b.together(part, first, end)
+		for i := range part {
+			if e := &part[i]; e.key >= 0 && !decompress(&e.r, e.sig[:32]) {
+				e.key = -1
+			}
+		}
+		together := b.together(part, b.first[c], end)
 		for i := range part {
 			each[from+i] = part[i].key >= 0 && (together || b.alone(&part[i]))
-			all = all && each[from+i]
 		}
-	}
-	if all {
+	})
+	if !slices.Contains(each, false) {
 		return true, nil
 	}
 	return false, each
+}
+
+func inTurn(n int, do func(int)) {
+	for i := range n {
+		do(i)
+	}
 }
 
 // alone is VerifyCofactored of an entry.

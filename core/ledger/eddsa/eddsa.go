@@ -155,7 +155,7 @@ func Verify(h Hash, public [KeySize]byte, msg []byte, sig [SignatureSize]byte) b
 func VerifyCofactored(h Hash, public [KeySize]byte, msg []byte, sig [SignatureSize]byte) bool {
 	var e entry
 	var negA curve.EdwardsPoint
-	if !decompress(&negA, public[:]) || !e.open(h, public, msg, sig) {
+	if !decompress(&negA, public[:]) || !e.open(h, public, msg, sig) || !decompress(&e.r, sig[:32]) {
 		return false
 	}
 	negA.Neg(&negA)

@@ -25,7 +25,7 @@ func Load(r step.Reader, c Config) (*Node, error) {
 		young: map[Key]*chain{}, old: map[Key]*chain{}, pending: map[lattice.Hash]*entry{}, taken: map[taking]*entry{},
 		weights: map[Key]lattice.Raw{}, elections: map[lattice.Hash]*election{}, standing: map[lattice.Hash]*election{},
 		given: map[lattice.Hash]lattice.Hash{}, online: map[Key]step.Time{},
-		checking: lattice.NewBatch(eddsa.NewCache(keysCached)),
+		checking: lattice.NewBatch(eddsa.NewCache(keysCached)).Lend(c.Spread),
 	}
 	id := c.ID.Public()
 	n.salt = binary.LittleEndian.Uint64(id[:])

@@ -35,6 +35,8 @@ type Config struct {
 	Reps []eddsa.Secret
 	// Peers are there from the beginning: the simulator's. Others join.
 	Peers []string
+	// Spread lends the node processors to check signatures with; nil is none.
+	Spread eddsa.Spread
 	// Keep is how many blocks of an account stay when its older ones are pruned; 0
 	// keeps all.
 	Keep uint64
