@@ -56,6 +56,7 @@ type Config struct {
 	Limits Limits    `toml:"limits"`
 	Sell   []Service `toml:"sell"`
 	Rates  []Rate    `toml:"rate"`
+	Ledger Ledger    `toml:"ledger"`
 
 	Gateway
 
@@ -91,7 +92,7 @@ func ReadConfig(path string) (c Config, err error) {
 	if err := c.Environment(os.LookupEnv); err != nil {
 		return c, invalid(err)
 	}
-	for _, p := range []*string{&c.Data, &c.Backup, &c.Generation} {
+	for _, p := range []*string{&c.Data, &c.Backup, &c.Generation, &c.Ledger.Lattice.Network, &c.Ledger.Tangle.Network} {
 		if *p == "" || filepath.IsAbs(*p) {
 			continue
 		}

@@ -44,6 +44,7 @@ type Machine struct {
 
 	options   options
 	ownsChain bool
+	beside    []func() error // what closes residents
 
 	mu    sync.Mutex
 	rails []*rail.Rail
@@ -57,6 +58,7 @@ type options struct {
 	cores   func(context.Context, *engine.Machine) error
 	ready   func() error
 	railURI func(string) (string, error)
+	beside  []Resident
 	now     func() step.Time
 }
 
@@ -91,6 +93,14 @@ func AsGateway(cores func(context.Context, *engine.Machine) error, ready func() 
 func RailURI(complete func(uri string) (string, error)) Option {
 	return func(o *options) { o.railURI = complete }
 }
+
+// A Resident opens what runs on a machine besides, such as a ledger's node, and
+// returns what closes it; nil if there is nothing.
+type Resident func(context.Context, *engine.Machine) (shut func() error, err error)
+
+// Beside has something run on the machine from before its rails are opened until it
+// is closed.
+func Beside(r Resident) Option { return func(o *options) { o.beside = append(o.beside, r) } }
 
 // Clock is what the machine takes for the time; default the computer's. Timers run by
 // the computer's all the same.
@@ -146,6 +156,15 @@ func OpenIdle(ctx context.Context, c Config, opts ...Option) (m *Machine, err er
 	}
 	o.Chain = m.Chain
 	m.Engine = engine.New(ctx, o)
+	for _, open := range m.options.beside {
+		shut, err := open(ctx, m.Engine)
+		if err != nil {
+			return m, err
+		}
+		if shut != nil {
+			m.beside = append(m.beside, shut)
+		}
+	}
 	if m.Purse, err = purse.Open(ctx, m.Engine, purse.Options{Limits: c.SpendLimits(), Journal: m.options.gateway}); err != nil {
 		return m, err
 	}
@@ -322,6 +341,9 @@ func (m *Machine) Wallet() keys.Secret { return tx.WalletKey(m.Key) }
 // Close stops the machine and closes what it stood on. It does not close channels.
 func (m *Machine) Close() error {
 	var errs []error
+	for _, shut := range slices.Backward(m.beside) {
+		errs = append(errs, shut())
+	}
 	if m.Engine != nil {
 		errs = append(errs, m.Engine.Close())
 	}

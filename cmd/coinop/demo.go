@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,19 +18,15 @@ import (
 	"time"
 
 	"coinop.dev"
-	"github.com/btcsuite/btcd/chainhash/v2"
-	"github.com/btcsuite/btcd/wire/v2"
 	"github.com/spf13/cobra"
 
 	"coinop.dev/cmd/coinop/page"
-	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
 	"coinop.dev/core/money"
 	"coinop.dev/core/trade"
 	"coinop.dev/rail/bitcoinrail"
 	"coinop.dev/rail/lnrail"
 	"coinop.dev/world/chain"
-	"coinop.dev/world/chain/regtest"
 )
 
 // A scenario is what the demo's seller sells.
@@ -86,12 +84,14 @@ var demoChains = []string{"regtest", "p2p", "spv"}
 func demoCommand(u *ui) *cobra.Command {
 	o := demoOptions{}
 	c := &cobra.Command{
-		Use: "demo", Short: "Watch one machine pay another, and settle on a Bitcoin chain", Args: noArgs,
+		Use: "demo", Short: "Watch one machine pay another, and settle on a Bitcoin chain or a ledger", Args: noArgs,
 		Long: "Two machines, each with its own key and store, over TCP, and a Bitcoin regtest chain in the box.\n" +
 			"The buyer pays for every reading of this computer, or for energy from a simulated meter. At the end the\n" +
 			"channel is closed, the closing transaction mined, and the balances are read back from the chain.\n" +
 			"Over lightning there are three: a car pays a charger through a router, which can be made to cheat.\n" +
-			"Over bitcoin a meter that sees no chain pays through a gateway that has no keys, and can be made to lie.",
+			"Over bitcoin a meter that sees no chain pays through a gateway that has no keys, and can be made to lie.\n" +
+			"Over nano and iota there is no chain: four nodes keep a ledger, and can be killed, parted and paid with the same\n" +
+			"money twice. At the end the balances are read back from every node.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.scenario == "" {
 				o.scenario = "sensor"
@@ -102,8 +102,8 @@ func demoCommand(u *ui) *cobra.Command {
 			if _, ok := scenarios[o.scenario]; !ok {
 				return usage{fmt.Errorf("no scenario is called %q; there is sensor and charger", o.scenario)}
 			}
-			if courses[o.rail] == nil {
-				return usage{fmt.Errorf("the demo runs on oneway, payword, lightning or bitcoin, not on %q", o.rail)}
+			if courses()[o.rail] == nil {
+				return usage{fmt.Errorf("the demo runs on %s, not on %q", strings.Join(slices.Sorted(maps.Keys(courses())), ", "), o.rail)}
 			}
 			if o.rail == bitcoinrail.Scheme && o.scenario != "charger" {
 				return usage{fmt.Errorf("a reading is %v, which is dust on the chain; over bitcoin there is only the charger", scenarios["sensor"].item.Price)}
@@ -118,7 +118,7 @@ func demoCommand(u *ui) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&o.scenario, "scenario", "", "what is sold: sensor, charger (default sensor; over lightning and bitcoin, charger)")
-	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: oneway, payword, lightning, bitcoin")
+	c.Flags().StringVar(&o.rail, "rail", "oneway", "how it is paid: "+strings.Join(slices.Sorted(maps.Keys(courses())), ", "))
 	c.Flags().StringVar(&o.chain, "chain", demoChains[0], "how each machine sees the chain: regtest (as the node itself), p2p or spv (a light client of its own)")
 	c.Flags().DurationVar(&o.length, "for", 0, "how long to pay, such as 20s; 0 until Ctrl-C")
 	c.Flags().Float64Var(&o.rate, "rate", 0, "payments a second; 0 for the scenario's own")
@@ -127,35 +127,48 @@ func demoCommand(u *ui) *cobra.Command {
 	return c
 }
 
-// A course is what is different from rail to rail: which machines there are,
-// what is opened between them, and how it ends.
+// A course is what is different from rail to rail: what the money is on, which
+// machines there are, what is opened between them, and how it ends.
 type course interface {
+	// ground opens what the money is on, a chain or the nodes of a ledger, and
+	// clear closes it.
+	ground(ctx context.Context) error
+	clear()
+	// sees is the view of a chain that a machine has, open or by its URI.
+	sees(m *demoMachine) (source chain.Source, uri string)
+	// beat is called every demoBlock while it is paid.
+	beat()
 	// open starts the machines and opens their channels.
 	open(ctx context.Context) error
 	// started is told of a machine that runs, for the first time or again.
 	started(ctx context.Context, m *demoMachine, s *station) error
-	// look asks the machines and the chain how things are.
+	// look asks the machines, and the chain or the nodes, how things are.
 	look(ctx context.Context)
 	// show puts what look has found onto the page. It is called with d.mu held.
 	show(p *page.State)
-	// money is how many satoshi the faucet has given.
-	money() int64
 	// cut takes the links down that the button is for, or mends them. It is
 	// called with d.mu held, and all machines run.
 	cut(down bool)
-	reorg(ctx context.Context) error
+	// heal undoes what other buttons did, so that the demo can end.
+	heal()
 	actions() map[string]func(context.Context) error
 	// spent reports whether there is nothing left to pay with.
 	spent(err error) bool
-	// settle closes what is open, and reads the balances from the chain.
+	// settle closes what is open, and reads the balances back.
 	settle(ctx context.Context) (*settlement, error)
 }
 
 // courses are the demo's by their rail.
-var courses = map[string]func(*demo) course{
-	"oneway":           func(d *demo) course { return &pair{demo: d} },
-	"payword":          func(d *demo) course { return &pair{demo: d} },
-	lnrail.Scheme:      func(d *demo) course { return &relay{demo: d} },
+func courses() map[string]func(*demo) course {
+	all := maps.Clone(chainCourses)
+	maps.Copy(all, ledgerCourses)
+	return all
+}
+
+var chainCourses = map[string]func(*demo) course{
+	"oneway":           func(d *demo) course { return &pair{chained: chained{demo: d, funds: demoFunds}} },
+	"payword":          func(d *demo) course { return &pair{chained: chained{demo: d, funds: demoFunds}} },
+	lnrail.Scheme:      func(d *demo) course { return &relay{chained: chained{demo: d, funds: relayFunds + relayRouterFunds}} },
 	bitcoinrail.Scheme: newCustody,
 }
 
@@ -166,10 +179,12 @@ type demo struct {
 	course
 	u      *ui
 	dir    string
-	node   *regtest.Node
 	hub    *page.Hub
 	begin  time.Time
 	window time.Duration // that the rate is taken over
+	most   int           // orders at a time
+	drain  time.Duration // what is under way at the end may take so long
+	level  slog.Level    // from which on machines log
 
 	mu            sync.Mutex
 	buyer, seller demoMachine
@@ -200,7 +215,8 @@ type demoMachine struct {
 	end     func()   // ends what its purse has under way
 	state   page.Life
 	kills   int
-	onchain int64
+	onchain int64        // satoshi
+	holds   money.Amount // by what the nodes of a ledger say
 }
 
 // newMachine is one that is not started yet.
@@ -220,30 +236,19 @@ type tick struct {
 
 const maxLatencies = 4096
 
-// settlement is what the chain says at the end.
+// settlement is what was read back at the end.
 type settlement struct {
-	txids     []chainhash.Hash // that closed the channels; or the newest that paid
-	onchain   map[string]int64 // satoshi, by the machines' names
-	fees      int64
-	left      int64 // satoshi in outputs that nobody has taken
 	conserved bool
 	receiptOK bool
 	more      map[string]any // for the report
 	words     []string       // the same for a person
-}
-
-// sum is all of it.
-func (s *settlement) sum() (sum int64) {
-	for _, sat := range s.onchain {
-		sum += sat
-	}
-	return sum + s.fees + s.left
+	wrong     string         // what to say if it is not conserved
 }
 
 func newDemo(u *ui, o demoOptions) *demo {
 	o.chain = cmp.Or(o.chain, demoChains[0])
-	d := &demo{demoOptions: o, scenario: scenarios[o.scenario], u: u, hub: page.NewHub(), begin: time.Now(), phase: page.Opening, window: time.Second}
-	d.course = courses[o.rail](d)
+	d := &demo{demoOptions: o, scenario: scenarios[o.scenario], u: u, hub: page.NewHub(), begin: time.Now(), phase: page.Opening, window: time.Second, most: demoInFlight, drain: demoDrain, level: slog.LevelWarn}
+	d.course = courses()[o.rail](d)
 	if d.rate == 0 {
 		d.rate = d.usual
 		if o.rail == lnrail.Scheme {
@@ -262,19 +267,17 @@ func (d *demo) run(ctx context.Context) (err error) {
 	// not them.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	if d.node, err = regtest.Open(regtest.Options{Dir: filepath.Join(d.dir, "chain")}); err != nil {
-		return err
-	}
-	defer d.node.Close()
 	closePage, err := d.servePage(life)
 	if err != nil {
 		return err
 	}
 	defer closePage()
+	defer d.clear()
 	defer d.stop()
 	opening, opened := context.WithTimeout(life, demoOpen)
-	d.note(page.Info, "a Bitcoin regtest chain starts, with the mainnet's consensus rules")
-	err = d.open(opening)
+	if err = d.ground(opening); err == nil {
+		err = d.open(opening)
+	}
 	opened()
 	if err != nil {
 		return err
@@ -308,14 +311,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 func (d *demo) start(m *demoMachine) error {
 	ctx := context.Background()
-	var source chain.Source = d.node
-	switch {
-	case m.blind:
-		source = nil
-	case d.chain != demoChains[0]:
-		m.config.Chain, source = d.chain+"://"+d.node.Addr(), nil
-	}
-	s, err := openStation(ctx, m.config, source, d.u.log(m.name))
+	source, uri := d.sees(m)
+	m.config.Chain = uri
+	s, err := openStation(ctx, m.config, source, d.u.logAt(m.name, d.level))
 	if err != nil {
 		return err
 	}
@@ -350,32 +348,6 @@ func (d *demo) stop() {
 	}
 }
 
-// fund gives a machine's wallet money, in a block.
-func (d *demo) fund(m *demoMachine, sat int64) (script []byte, point wire.OutPoint, err error) {
-	key, err := loadKey(m.config.Data)
-	if err != nil {
-		return nil, point, err
-	}
-	script = tx.P2WPKH(tx.WalletKey(key).Public())
-	if point, err = d.node.Faucet(script, sat); err != nil {
-		return nil, point, err
-	}
-	_, err = d.node.Mine(1)
-	return script, point, err
-}
-
-func (d *demo) mineEvery(ctx context.Context, every time.Duration) {
-	for t := time.NewTicker(every); ; {
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-			d.node.Mine(1)
-		}
-	}
-}
-
 func (d *demo) sinceMs() int64 { return time.Since(d.begin).Milliseconds() }
 
 // mend undoes what the buttons did, so that the demo can end.
@@ -386,16 +358,7 @@ func (d *demo) mend() {
 	if down {
 		d.toggleLink(context.Background())
 	}
-}
-
-func (d *demo) onchain(ctx context.Context, script []byte) (sum int64, err error) {
-	coins, err := d.node.Coins(ctx, script)
-	for _, c := range coins {
-		if c.Depth > 0 {
-			sum += c.Value
-		}
-	}
-	return sum, err
+	d.heal()
 }
 
 // close settles as soon as all machines are there.
@@ -417,9 +380,6 @@ func (d *demo) close(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = s
-	for _, m := range d.machines {
-		m.onchain = s.onchain[m.name]
-	}
 	return nil
 }
 
@@ -462,8 +422,7 @@ func (d *demo) report() error {
 	p50, p99 := d.percentiles()
 	result := map[string]any{
 		"scenario": d.demoOptions.scenario, "rail": d.demoOptions.rail, "payments": d.payments, "paid_msat": uint64(d.paid),
-		"delivered_units": d.units, "unit": d.item.Unit, "settle_txid": s.txids[0].String(),
-		"seller_onchain_sat": s.onchain[d.seller.name], "buyer_onchain_sat": s.onchain[d.buyer.name], "fees_sat": s.fees, "conserved": s.conserved,
+		"delivered_units": d.units, "unit": d.item.Unit, "conserved": s.conserved,
 		"pps": float64(d.payments) / max(d.ended.Sub(d.began).Seconds(), 0.001), "p50_ms": p50, "p99_ms": p99, "seconds": time.Since(d.begin).Seconds(),
 		"receipt": d.receipt, "receipt_verifies": s.receiptOK,
 	}
@@ -476,7 +435,7 @@ func (d *demo) report() error {
 		d.tell(p50)
 	}
 	if !s.conserved {
-		return &money.Error{Kind: money.Broken, Op: "demo", Err: fmt.Errorf("%v and fees of %d sat do not add up to %d, or the seller did not get the %v it was paid", s.onchain, s.fees, d.money(), d.paid)}
+		return &money.Error{Kind: money.Broken, Op: "demo", Err: errors.New(s.wrong)}
 	}
 	return nil
 }
@@ -489,10 +448,5 @@ func (d *demo) tell(p50 float64) {
 	for _, line := range s.words {
 		fmt.Fprintln(out, line)
 	}
-	fmt.Fprint(out, "read back from the chain: ")
-	for _, m := range slices.Backward(d.machines) {
-		fmt.Fprintf(out, "%s %d sat, ", m.name, s.onchain[m.name])
-	}
-	fmt.Fprintf(out, "fees %d sat; together %d sat, as at the start: %v\n", s.fees, s.sum(), s.conserved)
 	fmt.Fprintf(out, "the last receipt, which anybody can check offline:\n  %s\n", receipt)
 }

@@ -64,7 +64,7 @@ const (
 // only key and sees no chain, a gateway that sees the chain and has public keys
 // only, and a charger that is paid.
 type custody struct {
-	*demo
+	chained
 	gateway demoMachine
 	every   time.Duration // a block comes
 
@@ -95,7 +95,7 @@ func wholeSats(perSecond float64) uint64 {
 
 func newCustody(d *demo) course {
 	d.scenario.units, d.scenario.usual, d.window = wholeSats, custodyRate, custodyWindow
-	return &custody{demo: d, every: custodyBlock, versions: map[uint64]sent{}, whole: page.Custody{
+	return &custody{chained: chained{demo: d, funds: custodyFunds}, every: custodyBlock, versions: map[uint64]sent{}, whole: page.Custody{
 		Account: custodyAccount, PerPaymentMsat: uint64(custodyPerPayment), PerDayMsat: uint64(custodyPerDay), LeftMsat: uint64(custodyPerDay),
 		MaxFeeMsat: uint64(custodyMaxFee), Txs: []page.Tx{}, Refusals: []page.Refusal{},
 	}}
@@ -176,8 +176,6 @@ func (d *custody) started(ctx context.Context, m *demoMachine, s *station) error
 	}
 	return s.Engine.Connect(ctx, d.seller.config.Listen, d.sellerKey)
 }
-
-func (d *custody) money() int64 { return custodyFunds }
 
 // miner makes the blocks, and hurries at the end.
 func (d *custody) miner(ctx context.Context) {
@@ -312,6 +310,8 @@ func (d *custody) bumps() (n int) {
 
 // show is called with d.mu held.
 func (d *custody) show(p *page.State) {
+	d.showChain(p)
+	defer d.showEnd(p)
 	c := d.whole
 	c.Gateway = d.gateway.picture()
 	for m, shown := range map[*demoMachine]*page.Machine{&d.buyer: &p.Buyer, &d.gateway: &c.Gateway, &d.seller: &p.Seller} {
@@ -361,11 +361,10 @@ func (d *custody) cut(down bool) {
 }
 
 func (d *custody) actions() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
-		"kill-gateway": func(context.Context) error { return d.kill(&d.gateway) },
-		"lie":          d.lie,
-		"slow":         d.slow,
-	}
+	all := d.buttons(d.reorg)
+	all["kill-gateway"] = func(context.Context) error { return d.kill(&d.gateway) }
+	all["lie"], all["slow"] = d.lie, d.slow
+	return all
 }
 
 func (d *custody) reorg(context.Context) error {
@@ -396,11 +395,20 @@ func (d *custody) settle(ctx context.Context) (*settlement, error) {
 	d.stopMiner()
 	d.scan(d.gateway.station)
 	d.look(ctx)
+	e, err := d.read()
+	if err != nil {
+		return nil, err
+	}
+	return d.finish(e), nil
+}
+
+// read makes up what there is to say at the end.
+func (d *custody) read() (*chainEnd, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	txs := d.books.paid()
 	c := d.whole
-	s := &settlement{
+	s := &chainEnd{
 		onchain: map[string]int64{d.buyer.name: d.books.has(&d.buyer), d.seller.name: d.books.has(&d.seller), d.gateway.name: 0},
 		fees:    d.books.fees, left: d.books.left,
 	}
@@ -416,7 +424,7 @@ func (d *custody) settle(ctx context.Context) (*settlement, error) {
 	if len(s.txids) == 0 {
 		return nil, errors.New("nothing was paid in the time there was; let the demo run longer")
 	}
-	s.conserved = d.books.given == d.money() && s.sum() == d.money() && s.left == 0 && s.onchain[d.seller.name] == d.paid.Sats()
+	s.conserved = d.books.given == d.funds && s.sum() == d.funds && s.left == 0 && s.onchain[d.seller.name] == d.paid.Sats()
 	refusals := map[string]int{}
 	for _, r := range c.Refusals {
 		refusals[r.Reason] += r.Count

@@ -21,7 +21,7 @@ import (
 // flight. No order is given up: one that may be paid is asked again.
 func (d *demo) pay(ctx, life context.Context) error {
 	var flying sync.WaitGroup
-	room := make(chan struct{}, demoInFlight)
+	room := make(chan struct{}, d.most)
 	every := time.Duration(float64(time.Second) / d.rate)
 	draining, stop := context.WithCancel(life)
 	defer stop()
@@ -62,7 +62,7 @@ func (d *demo) pay(ctx, life context.Context) error {
 	d.ended = time.Now()
 	d.mu.Unlock()
 	d.mend()
-	timer := time.AfterFunc(demoDrain, stop)
+	timer := time.AfterFunc(d.drain, stop)
 	defer timer.Stop()
 	flying.Wait()
 	select {

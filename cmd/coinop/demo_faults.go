@@ -18,8 +18,6 @@ func (d *demo) actions() map[string]func(context.Context) error {
 		"link":        d.toggleLink,
 		"kill-buyer":  func(context.Context) error { return d.kill(&d.buyer) },
 		"kill-seller": func(context.Context) error { return d.kill(&d.seller) },
-		"mine":        d.mine,
-		"reorg":       d.reorg,
 	}
 	maps.Copy(all, d.course.actions())
 	return all
@@ -70,13 +68,5 @@ func (d *demo) kill(m *demoMachine) error {
 		}
 		d.note(page.Good, "the "+m.name+" is back, and goes on from its own disk")
 	}()
-	return nil
-}
-
-func (d *demo) mine(context.Context) error {
-	if _, err := d.node.Mine(1); err != nil {
-		return err
-	}
-	d.note(page.Info, "a block is mined")
 	return nil
 }

@@ -48,7 +48,7 @@ const (
 // through a router. Car and charger have a link, for terms and goods, and no
 // channel.
 type relay struct {
-	*demo
+	chained
 	router demoMachine
 
 	gifts   []watch.Output // of the faucet
@@ -206,8 +206,6 @@ func (d *relay) channelOf(ctx context.Context, m *demoMachine, peer keys.Public)
 	return c, nil
 }
 
-func (d *relay) money() int64 { return relayFunds + relayRouterFunds }
-
 // look asks the nodes and the chain.
 func (d *relay) look(ctx context.Context) {
 	d.mu.Lock()
@@ -273,6 +271,8 @@ func (d *relay) keyOf(m *demoMachine) keys.Public {
 }
 
 func (d *relay) show(p *page.State) {
+	d.showChain(p)
+	defer d.showEnd(p)
 	p.CapacityMsat, p.LeftMsat = uint64(money.Amount(d.near.Capacity)*money.Sat), uint64(d.near.Local)
 	p.AtRiskBuyerMsat = uint64(d.dust)
 	p.Buyer.ChannelMsat, p.Seller.ChannelMsat = uint64(d.near.Local), uint64(d.far.Remote)
@@ -294,10 +294,10 @@ func (d *relay) show(p *page.State) {
 		c := *d.cheat
 		r.Cheat = &c
 	}
-	if d.closed != nil {
+	if d.end != nil {
 		r.Router.ChannelMsat = 0
-		r.Near.CloseTxid, r.Far.CloseTxid = d.closed.txids[0].String(), d.closed.txids[1].String()
-		r.LeftSat = d.closed.left
+		r.Near.CloseTxid, r.Far.CloseTxid = d.end.txids[0].String(), d.end.txids[1].String()
+		r.LeftSat = d.end.left
 	}
 	p.Route = r
 }
@@ -316,10 +316,10 @@ func (c relayChannel) picture() page.Channel {
 func (d *relay) cut(down bool) { d.buyer.station.Engine.Cut(d.router.station.Key.Public(), down) }
 
 func (d *relay) actions() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
-		"kill-router": func(context.Context) error { return d.kill(&d.router) },
-		"cheat":       d.cheatNow,
-	}
+	all := d.buttons(d.reorg)
+	all["kill-router"] = func(context.Context) error { return d.kill(&d.router) }
+	all["cheat"] = d.cheatNow
+	return all
 }
 
 // relayReorg is less deep than a public channel's funding.
@@ -375,7 +375,7 @@ func (d *relay) settle(ctx context.Context) (*settlement, error) {
 		}
 	}
 	stop()
-	s := &settlement{onchain: map[string]int64{}}
+	s := &chainEnd{onchain: map[string]int64{}}
 	for _, c := range []relayChannel{d.near, d.far} {
 		id, err := d.spender(ctx, c.point)
 		if err != nil {
@@ -396,7 +396,7 @@ func (d *relay) settle(ctx context.Context) (*settlement, error) {
 	}
 	seller := s.onchain[d.seller.name]
 	paid := seller == d.paid.Sats() || d.paid.Sats() < tx.DustP2WPKH && seller == 0 || d.cheated && seller >= d.paid.Sats()
-	s.conserved = s.sum() == d.money() && paid
+	s.conserved = s.sum() == d.funds && paid
 	s.more = map[string]any{
 		"hops": 2, "router_fees_msat": uint64(d.fees), "router_onchain_sat": s.onchain[d.router.name],
 		"settle_txids": s.txids, "left_sat": s.left,
@@ -406,7 +406,7 @@ func (d *relay) settle(ctx context.Context) (*settlement, error) {
 	}
 	s.words = closedBy(s.txids)
 	d.note(page.Good, "both channels are closed, and the closing transactions mined")
-	return s, nil
+	return d.finish(s), nil
 }
 
 // quiet waits until nothing hangs in any channel.

@@ -21,7 +21,7 @@ import (
 // A pair is the demo of two machines with one channel, by signatures or by
 // hash-chain coins.
 type pair struct {
-	*demo
+	chained
 	channel    oneway.Terms
 	left       money.Amount // as the two channel ends say
 	sellerRisk money.Amount
@@ -67,8 +67,6 @@ func (d *pair) open(ctx context.Context) error {
 }
 
 func (d *pair) started(context.Context, *demoMachine, *station) error { return nil }
-
-func (d *pair) money() int64 { return demoFunds }
 
 func (d *pair) terms(ctx context.Context) (t oneway.Terms, err error) {
 	r := d.buyer.station.Rail("oneway")
@@ -120,6 +118,8 @@ func (d *pair) look(ctx context.Context) {
 }
 
 func (d *pair) show(p *page.State) {
+	d.showChain(p)
+	defer d.showEnd(p)
 	p.CapacityMsat, p.LeftMsat = uint64(d.channel.Capacity), uint64(d.left)
 	p.AtRiskBuyerMsat, p.AtRiskSellerMsat = uint64(d.inFlight), uint64(d.sellerRisk)
 	p.Buyer.ChannelMsat, p.Seller.ChannelMsat = uint64(d.channel.Capacity)-uint64(d.paid), uint64(d.paid)
@@ -132,7 +132,7 @@ func (d *pair) show(p *page.State) {
 
 func (d *pair) cut(down bool) { d.buyer.station.Engine.Cut(d.sellerKey, down) }
 
-func (d *pair) actions() map[string]func(context.Context) error { return nil }
+func (d *pair) actions() map[string]func(context.Context) error { return d.buttons(d.reorg) }
 
 // reorg undoes the block with the channel's funding, if it is not too deep: the
 // seller then waits until it is mined again.
@@ -194,12 +194,12 @@ func (d *pair) settle(ctx context.Context) (*settlement, error) {
 	for _, out := range spent.Spender.TxOut {
 		fees -= out.Value
 	}
-	s := &settlement{txids: []chainhash.Hash{spent.Spender.TxHash()}, onchain: map[string]int64{d.seller.name: seller, d.buyer.name: buyer}, fees: fees}
+	s := &chainEnd{txids: []chainhash.Hash{spent.Spender.TxHash()}, onchain: map[string]int64{d.seller.name: seller, d.buyer.name: buyer}, fees: fees}
 	paidOnChain := seller == d.paid.Sats() || d.paid.Sats() < tx.DustP2WPKH && seller == 0
 	s.conserved = s.sum() == demoFunds && paidOnChain
 	s.words = closedBy(s.txids)
 	d.note(page.Good, fmt.Sprintf("the last ticket is mined: %v", s.txids[0]))
-	return s, nil
+	return d.finish(s), nil
 }
 
 // closedBy names the transactions that closed channels.

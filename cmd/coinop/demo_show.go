@@ -18,8 +18,7 @@ import (
 	"coinop.dev/core/money"
 )
 
-// watch keeps the page and the terminal up to date, and lets a block come now
-// and then.
+// watch keeps the page and the terminal up to date.
 func (d *demo) watch(ctx context.Context) {
 	block := time.NewTicker(demoBlock)
 	defer block.Stop()
@@ -30,7 +29,7 @@ func (d *demo) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-block.C:
-			d.node.Mine(1)
+			d.beat()
 		case <-look.C:
 			d.look(ctx)
 			d.count(time.Now())
@@ -51,16 +50,17 @@ func (d *demo) count(now time.Time) {
 	}
 }
 
-func (d *demo) percentiles() (p50, p99 float64) {
-	if len(d.latencies) == 0 {
+func (d *demo) percentiles() (p50, p99 float64) { return percentilesOf(d.latencies) }
+
+func percentilesOf(all []float64) (p50, p99 float64) {
+	if len(all) == 0 {
 		return 0, 0
 	}
-	sorted := slices.Sorted(slices.Values(d.latencies))
+	sorted := slices.Sorted(slices.Values(all))
 	return sorted[len(sorted)/2], sorted[len(sorted)*99/100]
 }
 
 func (d *demo) picture() page.State {
-	height, tip, _ := d.node.Tip(context.Background())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := page.State{
@@ -79,17 +79,12 @@ func (d *demo) picture() page.State {
 		p.Link = page.Down
 	}
 	p.Buyer, p.Seller = d.buyer.picture(), d.seller.picture()
-	p.Chain = page.Chain{Height: height, Tip: tip.String(), StartSat: d.money()}
 	d.show(&p)
-	if c := d.closed; c != nil {
-		p.Chain.CloseTxid, p.Chain.FeesSat, p.Chain.Conserved = c.txids[0].String(), c.fees, &c.conserved
-		p.Buyer.ChannelMsat, p.Seller.ChannelMsat = 0, 0
-	}
 	return p
 }
 
 func (m *demoMachine) picture() page.Machine {
-	return page.Machine{Name: m.name, State: m.state, OnchainSat: m.onchain, Kills: m.kills}
+	return page.Machine{Name: m.name, State: m.state, OnchainSat: m.onchain, HoldsMsat: uint64(m.holds), Kills: m.kills}
 }
 
 // line is the terminal's one live line.
@@ -100,6 +95,11 @@ func (d *demo) line(p page.State) {
 	if c := p.Custody; c != nil {
 		d.u.live(fmt.Sprintf("%s  %d %s · paid %v · %d transactions, fees %d sat · %d consents, %d kinds of lies refused · %s %d sat, %s %d sat", p.Phase, p.Delivered, p.Unit,
 			money.Amount(p.PaidMsat), c.Mined, c.FeesSat, c.Consents, len(c.Refusals), p.Buyer.Name, p.Buyer.OnchainSat, p.Seller.Name, p.Seller.OnchainSat))
+		return
+	}
+	if n := p.Network; n != nil {
+		d.u.live(fmt.Sprintf("%s  %d %s · %.1f/s · paid %v · final after %.0f ms · %d blocks, %d wait · %s %v, %s %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,
+			money.Amount(p.PaidMsat), n.P50Ms, n.Blocks, n.Waiting, p.Buyer.Name, money.Amount(p.Buyer.HoldsMsat), p.Seller.Name, money.Amount(p.Seller.HoldsMsat)))
 		return
 	}
 	d.u.live(fmt.Sprintf("%s  %d %s · %.0f/s · paid %v · at risk %v + %v · p50 %.1f ms · %s %d sat + %v in the channel · %s %v", p.Phase, p.Delivered, p.Unit, p.RatePerS,

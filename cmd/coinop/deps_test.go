@@ -12,11 +12,12 @@ import (
 var updateDeps = flag.Bool("update-deps", false, "rewrite deps.txt")
 
 // deviceTags is what a build for a small device leaves out.
-const deviceTags = "omit_demo,omit_lab,omit_sim,omit_regtest,omit_pebble,omit_lnd,omit_rpc,omit_electrum,omit_tpm,omit_pkcs11,omit_bitcoin,omit_postgres,omit_gateway"
+const deviceTags = "omit_demo,omit_lab,omit_sim,omit_regtest,omit_pebble,omit_lnd,omit_rpc,omit_electrum,omit_tpm,omit_pkcs11,omit_bitcoin,omit_postgres,omit_gateway,omit_ledger,omit_nano,omit_iota"
 
 // deps.txt is every module that is linked, so that a new one is a line in a
 // diff that somebody must approve.
 func TestDependenciesAreListed(t *testing.T) {
+	t.Parallel()
 	var out strings.Builder
 	out.WriteString("# Modules linked into coinop; those marked * are in the device build too.\n# go test ./cmd/coinop -run Dependencies -update-deps\n")
 	device := linked(t, deviceTags, "{{with .Module}}{{.Path}}{{end}}")
@@ -43,6 +44,7 @@ func TestDependenciesAreListed(t *testing.T) {
 
 // What a device must not link, and why.
 func TestDeviceBuildIsLean(t *testing.T) {
+	t.Parallel()
 	never := map[string]string{
 		"github.com/cockroachdb/pebble/v2":        "a store for nodes; three quarters of the binary",
 		"github.com/btcsuite/btcd/blockchain":     "the chain in the box",

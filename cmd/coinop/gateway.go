@@ -31,7 +31,11 @@ func serveGateway(ctx context.Context, u *ui, config Config) error {
 	}
 	log := u.log(config.Name)
 	s := &station{Config: config}
-	opts := []coinop.Option{coinop.RailURI(config.seeded)}
+	opts, err := s.ledgers.options(config)
+	if err != nil {
+		return err
+	}
+	opts = append(opts, coinop.RailURI(config.seeded))
 	for name, open := range devices {
 		opts = append(opts, coinop.Deliver(name, open()))
 	}

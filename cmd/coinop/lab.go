@@ -14,7 +14,7 @@ import (
 
 func labCommand(u *ui) *cobra.Command {
 	c := &cobra.Command{Use: "lab", Short: "Measure a rail: all ends as processes, over a real link, on real stores"}
-	c.AddCommand(labReportCommand(u), labCompareCommand(u), labScaleCommand(u), labRunCommand(u), labGrowthCommand(u), labLightCommand(u), labEndCommand(u))
+	c.AddCommand(labReportCommand(u), labCompareCommand(u), labScaleCommand(u), labRunCommand(u), labGrowthCommand(u), labLightCommand(u), labCurvesCommand(u), labEndCommand(u))
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,20 +19,29 @@ import (
 
 func labReportCommand(u *ui) *cobra.Command {
 	o := report.Options{Out: "."}
-	render := false
+	render, readme, config := false, "", ""
 	c := &cobra.Command{
 		Use: "report", Short: "Measure every rail by the same workloads and write a report", Args: noArgs,
 		Long: "Runs vending, streaming, a sensor market, toll bursts, sites of devices, an outage and an attacker over every rail of this\n" +
 			"build, again and again, and writes lab-report.html, .md and .csv into the folder it is run in. Every run is a line of\n" +
 			"lab-samples.jsonl: what is there is not measured again, so an interrupted report goes on where it stopped.\n" +
-			"--quick takes two minutes, the whole of it an hour on two cores.",
-		Example: "  coinop lab report --quick\n  coinop lab report --out july\n  coinop lab report --rail oneway,payword --workload streaming --runs 20\n  coinop lab compare july august",
+			"--quick takes two minutes on two quiet cores, the whole of it an hour. With --config the report is what the console of that gateway shows.",
+		Example: "  coinop lab report --quick\n  coinop lab report --out july\n  coinop lab report --quick --readme README.md\n  coinop lab report --config coinop.toml\n  coinop lab report --rail oneway,payword --workload streaming --runs 20\n  coinop lab compare july august",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
 				return err
 			}
 			o.Command = []string{self, "lab", "end"}
+			data := ""
+			if config != "" {
+				if data, err = dataOf(config); err != nil {
+					return err
+				}
+				if !cmd.Flags().Changed("out") {
+					o.Out = filepath.Join(data, "lab")
+				}
+			}
 			if err := o.Check(); err != nil {
 				return usage{err}
 			}
@@ -45,6 +55,12 @@ func labReportCommand(u *ui) *cobra.Command {
 				}
 			}
 			r, fault := report.Read(o.Out)
+			if fault == nil && data != "" {
+				fault = r.WriteHTMLFile(filepath.Join(data, consoleReport))
+			}
+			if fault == nil && readme != "" {
+				fault = r.WriteReadme(readme)
+			}
 			if fault == nil {
 				fault = u.showReport(r, o.Out)
 			}
@@ -59,8 +75,25 @@ func labReportCommand(u *ui) *cobra.Command {
 	f.IntVar(&o.Runs, "runs", 0, "how often each is measured (default 10, with --quick 2)")
 	f.StringSliceVar(&o.Rails, "rail", nil, "only these rails")
 	f.StringSliceVar(&o.Workloads, "workload", nil, "only these workloads")
+	f.StringVarP(&config, "config", "c", "", "a gateway's TOML file: write into the folder lab of its data, and have its console show the report")
+	f.StringVar(&readme, "readme", "", "a file with the report's two marker lines: write the short table between them")
 	f.BoolVar(&render, "render", false, "measure nothing, write the report of the samples that are there")
 	return c
+}
+
+// consoleReport is what a gateway's console shows, in its folder of data.
+const consoleReport = "lab.html"
+
+// dataOf is where the machine of a config file keeps its data.
+func dataOf(config string) (string, error) {
+	c, err := readConfig(config)
+	if err != nil {
+		return "", err
+	}
+	if c.Data == "" {
+		return "", usage{fmt.Errorf("%s names no folder for data", config)}
+	}
+	return c.Data, nil
 }
 
 // labReport makes the runs that are missing.

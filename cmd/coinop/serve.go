@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -102,6 +104,7 @@ func (s *station) ready(life context.Context, mine time.Duration) (ready map[str
 			go mineEvery(life, m, mine)
 		}
 	}
+	s.ledgers.ready(ready)
 	fronts, stop, err := s.openFronts()
 	for name, uri := range fronts {
 		ready[name] = uri
@@ -111,9 +114,20 @@ func (s *station) ready(life context.Context, mine time.Duration) (ready map[str
 
 func (u *ui) showReady(ready map[string]any, config Config, s *station) error {
 	return u.show(ready, func(w io.Writer) {
-		fmt.Fprintf(w, "%s is ready; pay it at\n", config.Name)
+		fmt.Fprintf(w, "%s is ready", config.Name)
+		if len(s.PayTo()) > 0 {
+			fmt.Fprint(w, "; pay it at")
+		}
+		fmt.Fprintln(w)
 		for _, uri := range s.PayTo() {
 			fmt.Fprintf(w, "  %s\n", uri)
+		}
+		for _, ledger := range []string{"lattice", "tangle"} {
+			if at, ok := ready[ledger].(map[string]any); ok {
+				for _, what := range slices.Sorted(maps.Keys(at)) {
+					fmt.Fprintf(w, "%-8s %s %v\n", ledger, what, at[what])
+				}
+			}
 		}
 		for _, door := range []string{"chain", "http", "metrics", "mqtt", "coap", "coaps"} {
 			if at, ok := ready[door]; ok {

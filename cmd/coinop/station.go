@@ -37,21 +37,27 @@ func readConfig(path string) (Config, error) {
 // A station is a machine with its config. serve and pay run one, the demo two.
 type station struct {
 	*coinop.Machine
-	Config Config
+	Config  Config
+	ledgers ledgers
 }
 
 // openStation opens everything but the rails. source is the chain to use, or
 // nil to open the one that the config names.
 func openStation(ctx context.Context, c Config, source chain.Source, log *slog.Logger, more ...coinop.Option) (*station, error) {
-	opts := append([]coinop.Option{coinop.OnChain(source), coinop.Log(log), coinop.RailURI(c.seeded)}, more...)
+	s := &station{Config: c}
+	nodes, err := s.ledgers.options(c)
+	if err != nil {
+		return s, err
+	}
+	opts := append([]coinop.Option{coinop.OnChain(source), coinop.Log(log), coinop.RailURI(c.seeded)}, append(nodes, more...)...)
 	for name, open := range devices {
 		opts = append(opts, coinop.Deliver(name, open()))
 	}
-	m, err := coinop.OpenIdle(ctx, c.Config, opts...)
+	s.Machine, err = coinop.OpenIdle(ctx, c.Config, opts...)
 	if errors.Is(err, coinop.ErrNoChain) {
 		err = exit{err, exitConnect}
 	}
-	return &station{m, c}, err
+	return s, err
 }
 
 // loadKey loads the key of a machine whose config names no home for it.

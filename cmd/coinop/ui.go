@@ -77,7 +77,7 @@ func (u *ui) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	for _, c := range []*cobra.Command{
 		demoCommand(u), serveCommand(u), payCommand(u), getCommand(u), readCommand(u), chargeCommand(u), checkCommand(u), channelCommand(u), restoreCommand(u),
-		configCommand(u), doctorCommand(u), receiptCommand(u), keyCommand(u), walletCommand(u), accountCommand(u), railsCommand(u), chainCommand(u), simCommand(u), labCommand(u), lightClientCommand(u), versionCommand(u), manCommand(u),
+		configCommand(u), doctorCommand(u), receiptCommand(u), keyCommand(u), walletCommand(u), accountCommand(u), railsCommand(u), chainCommand(u), ledgerCommand(u), simCommand(u), labCommand(u), lightClientCommand(u), versionCommand(u), manCommand(u),
 	} {
 		if c != nil { // a part that this build leaves out
 			root.AddCommand(c)
@@ -192,7 +192,11 @@ func (u *ui) show(v any, text func(io.Writer)) error {
 
 // log is where a machine writes what happens.
 func (u *ui) log(who string) *slog.Logger {
-	level := slog.LevelWarn
+	return u.logAt(who, slog.LevelWarn)
+}
+
+// logAt writes from a level on; all of it if that is asked for.
+func (u *ui) logAt(who string, level slog.Level) *slog.Logger {
 	if u.verbose {
 		level = slog.LevelDebug
 	}

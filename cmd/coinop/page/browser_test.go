@@ -288,6 +288,21 @@ func TestPictures(t *testing.T) {
 		{"bitcoin-settled", 1280, 900, "light", keptEnd(liedTo(57))},
 		{"bitcoin-settled-phone", 375, 812, "dark", keptEnd(kept(57))},
 		{"bitcoin-opening", 1280, 900, "light", keptOpening()},
+		{"nano", 1280, 900, "light", latticed(57)},
+		{"nano-dark-fork", 1280, 900, "dark", forked(57, false)},
+		{"nano-forked", 1280, 900, "light", forked(57, true)},
+		{"nano-killed", 1280, 900, "light", nodeKilled(latticed(57))},
+		{"nano-split-dark", 1280, 900, "dark", partitioned(latticed(57))},
+		{"nano-phone", 375, 812, "light", forked(57, true)},
+		{"nano-tablet", 800, 1000, "dark", latticed(57)},
+		{"nano-opening", 1280, 900, "light", ledgerOpening(latticed(0.4))},
+		{"nano-settled", 1280, 900, "light", ledgerEnd(forked(57, true))},
+		{"nano-settled-phone", 375, 812, "dark", ledgerEnd(latticed(57))},
+		{"iota", 1280, 900, "light", tangled(57)},
+		{"iota-dark-conflict", 1280, 900, "dark", conflicted(57)},
+		{"iota-silent", 1280, 900, "light", silenced(tangled(57))},
+		{"iota-phone", 375, 812, "dark", conflicted(57)},
+		{"iota-opening", 1280, 900, "dark", ledgerOpening(tangled(0.4))},
 	} {
 		if only := os.Getenv("PAGE_PICTURES_OF"); !strings.HasPrefix(p.name, only) {
 			continue
@@ -302,6 +317,12 @@ func TestPictures(t *testing.T) {
 		if p.state.Route != nil {
 			server = serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-router": nil, "kill-seller": nil, "mine": nil, "reorg": nil, "cheat": nil})
 		}
+		if p.state.Network != nil {
+			server = serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-seller": nil, "kill-node": nil, "double": nil, "split": nil})
+		}
+		if p.state.Tangle != nil {
+			server = serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-seller": nil, "kill-node": nil, "double": nil, "split": nil, "silence": nil})
+		}
 		if p.state.Custody != nil {
 			server = serve(t, h, map[string]func(context.Context) error{"link": nil, "kill-buyer": nil, "kill-gateway": nil, "kill-seller": nil, "lie": nil, "slow": nil, "mine": nil, "reorg": nil})
 		}
@@ -309,6 +330,9 @@ func TestPictures(t *testing.T) {
 			then := pretend(s)
 			if p.state.Custody != nil {
 				then.RatePerS = min(1, s/10) + 0.1*math.Sin(s)
+			}
+			if p.state.Network != nil {
+				then.RatePerS = 4 + 0.4*math.Sin(s)
 			}
 			h.Publish(then)
 		}

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-//go:embed index.html page.css page.js words.js custody.js
+//go:embed index.html page.css page.js words.js custody.js network.js explorer.js
 var files embed.FS
 
 const (
@@ -32,7 +32,7 @@ const (
 	writeLimit = 5 * time.Second
 )
 
-// csp lets the page load its own five files and nothing else, and lets no
+// csp lets the page load its own seven files and nothing else, and lets no
 // script make markup out of text.
 const csp = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -48,11 +48,13 @@ func (h *Hub) Handler(actions map[string]func(context.Context) error) http.Handl
 	names := slices.Sorted(maps.Keys(actions))
 	mux := http.NewServeMux()
 	for path, asset := range map[string]struct{ file, kind string }{
-		"GET /{$}":        {"index.html", "text/html; charset=utf-8"},
-		"GET /page.css":   {"page.css", "text/css; charset=utf-8"},
-		"GET /page.js":    {"page.js", "text/javascript; charset=utf-8"},
-		"GET /words.js":   {"words.js", "text/javascript; charset=utf-8"},
-		"GET /custody.js": {"custody.js", "text/javascript; charset=utf-8"},
+		"GET /{$}":         {"index.html", "text/html; charset=utf-8"},
+		"GET /page.css":    {"page.css", "text/css; charset=utf-8"},
+		"GET /page.js":     {"page.js", "text/javascript; charset=utf-8"},
+		"GET /words.js":    {"words.js", "text/javascript; charset=utf-8"},
+		"GET /custody.js":  {"custody.js", "text/javascript; charset=utf-8"},
+		"GET /network.js":  {"network.js", "text/javascript; charset=utf-8"},
+		"GET /explorer.js": {"explorer.js", "text/javascript; charset=utf-8"},
 	} {
 		mux.Handle(path, static(asset.file, asset.kind))
 	}

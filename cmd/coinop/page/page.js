@@ -3,6 +3,8 @@
 
 import { $, group, sats, frac, money, rate, short, clock, ms, plural, single, blocks, set, vary, child, named, capital, txid } from '/words.js';
 import { drawCustody, drawConsent, drawTxs, custodySentence } from '/custody.js';
+import { drawNetwork, drawToggles, drawBlocks, drawDouble, drawSettled, networkSentence } from '/network.js';
+import { drawPicture, drawDecisions } from '/explorer.js';
 
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 let state = null, connected = false, ended = false;
@@ -26,20 +28,20 @@ function draw() {
     li.classList.toggle('done', i < at || s.phase === 'settled');
     if (i === at) li.setAttribute('aria-current', 'step'); else li.removeAttribute('aria-current');
   });
-  drawTape(s); drawStage(s); drawTotals(s); drawChain(s); drawCheat(s); drawConsent(s); drawTxs(s); drawLog(s); drawSettlement(s); drawButtons(s); drawStatus();
+  drawTape(s); drawStage(s); drawTotals(s); drawChain(s); drawCheat(s); drawConsent(s); drawTxs(s); drawPicture(s); drawDecisions(s); drawDouble(s); drawLog(s); drawSettlement(s); drawButtons(s); drawStatus();
 }
 
 // middle is the machine between the two, if there is one.
 const middle = (s) => s.route?.router ?? s.custody?.gateway;
 
-// drawParts shows what a demo of three machines has besides.
+// drawParts shows what a demo of three machines, or over a ledger, has besides.
 function drawParts(s) {
-  const kind = s.route ? 'route' : s.custody ? 'custody' : 'pair';
+  const kind = s.route ? 'route' : s.custody ? 'custody' : s.network ? 'ledger' : 'pair';
   if ($('stage').dataset.kind === kind) return;
   $('stage').dataset.kind = kind;
-  $('stage').dataset.hops = middle(s) ? '2' : '1';
+  $('stage').dataset.hops = kind === 'pair' ? '1' : '2';
   for (const el of document.querySelectorAll('[data-for]')) el.hidden = !el.dataset.for.split(' ').includes(kind);
-  if (middle(s)) $('direct').append($('goods')); else $('money').after($('goods'));
+  if (kind !== 'pair') $('direct').append($('goods')); else $('money').after($('goods'));
 }
 
 // machines are those on the stage, with their ids.
@@ -73,6 +75,7 @@ function drawStage(s) {
   set('parcel-is', `= the ${s.unit} they buy`);
   if (s.route) { drawRoute(s, screen, over); return; }
   if (s.custody) { drawCustody(s, screen, over); return; }
+  if (s.network) { drawNetwork(s, screen, over); return; }
   const paid = s.capacity_msat ? (s.capacity_msat - s.left_msat) / s.capacity_msat : 0;
   vary($('tank').firstElementChild, '--paid', `${Math.min(100, paid * 100)}%`);
   $('tank').setAttribute('aria-label', `Channel of ${money(s.capacity_msat)}: ${money(s.left_msat)} left, ${money(s.paid_msat)} paid`);
@@ -104,22 +107,22 @@ function drawRoute(s, screen, over) {
 let riskScale = 0;
 function drawTotals(s) {
   set('payments', group(s.payments));
-  set('payments-sub', s.phase === 'settled' ? (s.route ? 'over two channels' : `in ${s.custody ? s.custody.mined_txs : 2} chain transactions`) : s.payments > 0 ? `${rate(s.payments / s.elapsed_s)}/s on average` : '\u00a0');
+  set('payments-sub', s.phase === 'settled' ? (s.route ? 'over two channels' : s.network ? 'without a chain' : `in ${s.custody ? s.custody.mined_txs : 2} chain transactions`) : s.payments > 0 ? `${rate(s.payments / s.elapsed_s)}/s on average` : '\u00a0');
   set('paid', sats(s.paid_msat));
   set('paid-frac', s.custody ? '' : frac(s.paid_msat)); // the chain knows no fractions
   set('price', `${money(s.price_msat)} per ${single(s.unit)}`);
   set('delivered', group(s.delivered_units));
   set('unit', s.unit);
   set('source', s.source ? `from ${s.source}` : '\u00a0');
-  set('risk-is', s.route ? 'Dust in flight' : s.custody ? 'Fees to the miner' : 'At risk right now');
-  set('risk-b-is', s.route ? 'now' : s.custody ? 'each' : named(s, 'buyer'));
-  set('risk-s-is', s.route ? 'of at most' : s.custody ? 'in all' : named(s, 'seller'));
-  if (s.route) drawDust(s); else if (s.custody) drawFees(s); else drawRisk(s);
+  set('risk-is', s.route ? 'Dust in flight' : s.custody ? 'Fees to the miner' : s.network ? 'Blocks' : 'At risk right now');
+  set('risk-b-is', s.route ? 'now' : s.custody ? 'each' : s.network ? 'come' : named(s, 'buyer'));
+  set('risk-s-is', s.route ? 'of at most' : s.custody ? 'in all' : s.network ? 'wait' : named(s, 'seller'));
+  if (s.route) drawDust(s); else if (s.custody) drawFees(s); else if (s.network) drawBlocks(s); else drawRisk(s);
   for (const p of ['p50', 'p99']) {
     const n = s[`${p}_ms`];
     set(p, ms(n));
-    // The ruler is logarithmic: 0.1 ms at the left, 1 s at the right; on the chain, 100 s.
-    const at = n > 0 ? (Math.log10(n) + 1) / (s.custody ? 6 : 4) : 0;
+    // The ruler is logarithmic: 0.1 ms at the left, 1 s at the right; 100 s where blocks or milestones decide.
+    const at = n > 0 ? (Math.log10(n) + 1) / (s.custody || s.tangle ? 6 : 4) : 0;
     vary(document.querySelector(`.ruler .${p}`), '--at', `${100 * Math.min(1, Math.max(0, at))}%`);
   }
 }
@@ -255,13 +258,17 @@ function drawSettlement(s) {
   set('s-seller', `${group(s.seller.onchain_sat)} sat`);
   set('s-fees', `${group(c.fees_sat)} sat`);
   set('s-total', `${group(together)} sat`);
-  $('s-start').hidden = $('s-start-label').hidden = !c.start_sat;
+  $('s-start').hidden = $('s-start-label').hidden = !c.start_sat && !s.network;
   set('s-start', `${group(c.start_sat)} sat`);
   set('s-txid', c.close_txid);
   $('s-txid').dataset.full = c.close_txid;
+  for (const el of document.querySelectorAll('.read-back')) el.textContent = s.network ? 'read back from every node' : 'read back from the chain';
+  set('s-fees-is', s.network ? 'Fees' : 'Fees to the miner');
+  if (s.network) drawSettled(s);
   const stamp = $('stamp');
   stamp.className = `stamp ${c.conserved === true ? '' : c.conserved === false ? 'bad' : 'wait'}`;
-  set('stamp', c.conserved === true ? '✓ conserved to the satoshi' : c.conserved === false ? '✗ sums differ' : 'reading the chain…');
+  const exactly = !s.network ? 'satoshi' : s.network.ledger_unit === 'raw' ? 'raw' : 'base unit';
+  set('stamp', c.conserved === true ? `✓ conserved to the ${exactly}` : c.conserved === false ? '✗ sums differ' : s.network ? 'asking the nodes…' : 'reading the chain…');
 }
 
 // ---- what it means, in one sentence ----
@@ -270,8 +277,8 @@ function sentence(s) {
   if (ended) return ['The demo has ended. Start it again with coinop demo: this page will follow.', 'wait'];
   if (!connected || !s) return [s ? 'Connection to the demo lost; trying again. These are its last numbers.' : 'Connecting to the demo…', 'wait'];
   const risk = money(Math.max(s.at_risk_buyer_msat, s.at_risk_seller_msat));
-  const chain = custodySentence(s);
-  if (chain) return chain;
+  const special = custodySentence(s) ?? networkSentence(s);
+  if (special) return special;
   if (s.phase === 'opening' && s.route) return [s.route.near.capacity_msat ? 'Both channels are funded. A public one is announced when it is six blocks deep.' : 'The router and the car lock their money in funding outputs on the chain.', 'wait'];
   if (s.phase === 'closing' && s.route) return ['Closing: in each channel both sign one last transaction.', 'wait'];
   if (s.phase === 'settled' && s.route && s.chain.conserved) return ['Settled: both closing transactions are mined, and all three balances were read back from the chain.', 'ok'];
@@ -326,7 +333,7 @@ function mint() {
   if (!state || calm.matches || document.hidden || !flowing(state)) { owed = 0; return; }
   owed += (state.rate_per_s / perToken(state.rate_per_s)) * dt;
   for (; owed >= 1; owed--) {
-    const hops = state.route ? [['money', 'coin onion whole'], ['money-far', 'coin onion']] : state.custody ? [['money', 'coin'], ['money-far', 'coin']] : [['money', 'coin']];
+    const hops = state.route ? [['money', 'coin onion whole'], ['money-far', 'coin onion']] : state.custody || state.network ? [['money', 'coin'], ['money-far', 'coin']] : [['money', 'coin']];
     for (const [lane, kind] of [...hops, ['goods', 'parcel']]) {
       const token = child($(lane), 'i', undefined, kind);
       if (kind !== 'parcel') vary(token, 'margin-top', `${(Math.random() - 0.5) * 10}px`);
@@ -401,6 +408,7 @@ function drawButtons(s) {
   if (middle(s)) set('seller-hint', 'It restarts and knows which orders are paid.');
   if (s.custody) set('mine-hint', 'What waits in the mempool settles.');
   document.querySelector('[data-do=slow]').classList.toggle('on', !!s.custody?.full_msat_per_vb);
+  if (s.network) drawToggles(s);
   const down = s.link === 'down';
   set('link-label', down ? 'Restore the link' : 'Cut the link');
   set('link-hint', `Paying ${down ? '' : 'stops, then '}goes on where it stopped.`);

@@ -3,7 +3,7 @@
 //
 // The demo publishes a State four times a second into a Hub; the Hub's Handler
 // serves the page, the stream of states (Server-Sent Events), the newest state
-// as JSON and the buttons' actions. The page is five files in the binary: no
+// as JSON and the buttons' actions. The page is seven files in the binary: no
 // build step, no request to anywhere else.
 package page
 
@@ -13,7 +13,7 @@ import "math"
 // JSON name. All times are measured from the start of the demo.
 type State struct {
 	Scenario string  `json:"scenario"` // sensor, charger
-	Rail     string  `json:"rail"`     // oneway, payword, lightning, bitcoin
+	Rail     string  `json:"rail"`     // oneway, payword, lightning, bitcoin, nano, iota
 	Phase    Phase   `json:"phase"`
 	ElapsedS float64 `json:"elapsed_s"`
 	ForS     float64 `json:"for_s"` // 0: until stopped
@@ -41,6 +41,9 @@ type State struct {
 
 	Route   *Route   `json:"route,omitempty"`   // over lightning
 	Custody *Custody `json:"custody,omitempty"` // over bitcoin
+	Network *Network `json:"network,omitempty"` // over nano and iota
+	Lattice *Lattice `json:"lattice,omitempty"` // over nano
+	Tangle  *Tangle  `json:"tangle,omitempty"`  // over iota
 
 	Readings []Reading `json:"readings"` // newest last; at most MaxReadings are shown
 	Events   []Event   `json:"events"`   // newest last; at most MaxEvents are shown
@@ -170,6 +173,7 @@ type Machine struct {
 	NodeKey     string `json:"node_key"`     // hex
 	OnchainSat  int64  `json:"onchain_sat"`  // read from the chain, not from its own books
 	ChannelMsat uint64 `json:"channel_msat"` // its side of the channel
+	HoldsMsat   uint64 `json:"holds_msat"`   // by what the nodes of a ledger say, whole msat
 	Kills       int    `json:"kills"`
 }
 
@@ -221,12 +225,18 @@ const (
 func (s State) fit() State {
 	s.Readings = newest(s.Readings, MaxReadings)
 	s.Events = newest(s.Events, MaxEvents)
-	for _, f := range []*float64{&s.ElapsedS, &s.ForS, &s.RatePerS, &s.P50Ms, &s.P99Ms} {
+	finite(&s.ElapsedS, &s.ForS, &s.RatePerS, &s.P50Ms, &s.P99Ms)
+	s.Network, s.Lattice, s.Tangle = s.Network.fit(), s.Lattice.fit(), s.Tangle.fit()
+	return s
+}
+
+// finite makes 0 of what is no number.
+func finite(all ...*float64) {
+	for _, f := range all {
 		if math.IsNaN(*f) || math.IsInf(*f, 0) {
 			*f = 0
 		}
 	}
-	return s
 }
 
 func newest[T any](list []T, n int) []T {

@@ -99,7 +99,7 @@ func (n *Node) schedule() {
 // right than one whose account has rested since then and has that balance. It
 // reports whether there is room now.
 func (n *Node) makeRoom(newcomer *lattice.Block, c *chain) bool {
-	if len(n.pending) < MaxBacklog {
+	if len(n.pending) < n.MaxBacklog {
 		return true
 	}
 	fullest := &n.buckets[0]
@@ -120,5 +120,5 @@ func (n *Node) makeRoom(newcomer *lattice.Block, c *chain) bool {
 		n.dropped++
 		n.tellRejected(e, lattice.Busy)
 	}
-	return len(n.pending) < MaxBacklog
+	return len(n.pending) < n.MaxBacklog
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ func Load(r step.Reader, c Config) (*Node, error) {
 	}
 	id := c.ID.Public()
 	n.salt = binary.LittleEndian.Uint64(id[:])
+	n.MaxBacklog = min(cmp.Or(n.MaxBacklog, MaxBacklog), MaxBacklog)
 	n.kept.ballots = map[lattice.Hash][]ballot{}
 	for _, rep := range c.Reps {
 		n.reps = append(n.reps, rep.Public())

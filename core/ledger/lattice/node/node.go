@@ -37,6 +37,8 @@ type Config struct {
 	Peers []string
 	// Spread lends the node processors to check signatures with; nil is none.
 	Spread eddsa.Spread
+	// MaxBacklog is less than the constant on small machines; 0 is that.
+	MaxBacklog int
 	// Keep is how many blocks of an account stay when its older ones are pruned; 0
 	// keeps all.
 	Keep uint64

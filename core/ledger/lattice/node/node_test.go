@@ -3,6 +3,7 @@ package node_test
 import (
 	"testing"
 
+	"coinop.dev/core/ledger/gossip"
 	"coinop.dev/core/ledger/lattice"
 	"coinop.dev/core/ledger/lattice/node"
 	"coinop.dev/core/step"
@@ -225,4 +226,110 @@ func TestPruning(t *testing.T) {
 	h := w.nodes[1].must(b.receive(first.Hash(), 1000))
 	w.until("a pruned send is received", func() bool { return w.everywhere(h) })
 	w.conserved()
+}
+
+// Somebody makes a hundred times as many blocks as there is room for, from accounts
+// with next to nothing. They wait for each other; a payment of somebody with more is
+// cemented about as fast as on a quiet day, and the backlog keeps its bound.
+func TestSpam(t *testing.T) {
+	const backlog, poor = 100, 10_000
+	w := newWorld(t, 4, func(c *node.Config) { c.MaxBacklog = backlog })
+	w.share()
+	spammer := w.wallet("spammer")
+	h := w.nodes[0].must(w.genesis.send(spammer.account(), poor))
+	w.until("the spammer is paid", func() bool { return w.everywhere(h) })
+	h = w.nodes[0].must(spammer.receive(h, poor))
+	w.until("the spammer has it", func() bool { return w.everywhere(h) })
+	pay := func() (took step.Time) {
+		began := w.now
+		h := w.nodes[1].must(w.genesis.send(w.reps[2].Public(), 1000))
+		w.until("the payment is cemented", func() bool { return w.everywhere(h) })
+		return w.now - began
+	}
+	quiet := pay()
+	// A chain of sends as long as may be, and blocks behind blocks that nobody has.
+	var flood []any
+	for i := range poor {
+		b := spammer.send(w.genesis.account(), 1)
+		if i%2 == 0 {
+			b = w.wallet(string(rune('a'+i%26))).make(lattice.RawOf(1), [32]byte{byte(i), byte(i >> 8), 7}, workSend)
+		}
+		flood = append(flood, step.Recv{From: "node3", Msg: gossip.Frame{Ledger: gossip.Lattice, Raw: (&lattice.Publish{Block: b}).Append(nil, w.network.Magic)}})
+	}
+	for len(flood) > 0 {
+		w.nodes[0].step(flood[:1000]...)
+		flood = flood[1000:]
+		if took := pay(); took > 3*quiet+50 {
+			t.Errorf("a payment takes %d ms; on a quiet day %d", took, quiet)
+		}
+		for _, e := range w.nodes {
+			if c := e.Counts(); c.Backlog > backlog || c.Unchecked > node.MaxUnchecked {
+				t.Fatalf("%s keeps %+v", e.name, c)
+			}
+		}
+	}
+	w.conserved()
+}
+
+// A vote that is said again, and one whose time is older than what its representative
+// said since, count for nothing.
+func TestVotesAreReplayed(t *testing.T) {
+	w := newWorld(t, 4)
+	w.share()
+	var votes [][]byte
+	w.seen = func(_ *end, m lattice.Message) {
+		if v, ok := m.(*lattice.ConfirmAck); ok {
+			votes = append(votes, v.Append(nil, w.network.Magic))
+		}
+	}
+	h := w.nodes[0].must(w.genesis.send(w.reps[2].Public(), 1000))
+	w.until("it is cemented", func() bool { return w.everywhere(h) })
+	w.seen = nil
+	before := w.nodes[1].Counts()
+	for range 20 {
+		for _, raw := range votes {
+			w.nodes[1].step(step.Recv{From: "node2", Msg: gossip.Frame{Ledger: gossip.Lattice, Raw: raw}})
+		}
+	}
+	if after := w.nodes[1].Counts(); after.Cemented != before.Cemented || after.Elections != 0 || after.Checked > before.Checked+uint64(len(votes)) {
+		t.Errorf("%d votes said 20 times: %+v, and before %+v", len(votes), after, before)
+	}
+}
+
+// Judge knows what Wants names, and nothing else.
+func TestWants(t *testing.T) {
+	w := newWorld(t, 3)
+	w.share()
+	e := w.nodes[0]
+	b := w.genesis.make(w.genesis.balance, w.reps[1].Public(), workSend)
+	send := w.genesis.send(w.wallet("b").account(), 5)
+	other := w.wallet("c").receive(send.Hash(), 5)
+	for name, c := range map[string]struct {
+		block lattice.Block
+		want  lattice.Refusal
+	}{
+		"a send":               {send, ""},
+		"a link for nothing":   {b, lattice.BalanceWrong},
+		"an open of nothing":   {other, lattice.GapSource},
+		"behind nothing":       {func() lattice.Block { x := send; x.Previous[3] ^= 1; return x }(), lattice.GapPrevious},
+		"behind the genesis":   {func() lattice.Block { x := send; x.Previous = w.network.Genesis.Hash(); return x }(), lattice.Fork},
+		"the burn account's":   {func() lattice.Block { x := send; x.Account = lattice.Burn; return x }(), lattice.OpenedBurn},
+		"more from what is no": {func() lattice.Block { x := send; x.Balance = w.network.Supply(); return x }(), lattice.GapSource},
+	} {
+		var records [][]byte
+		for _, key := range node.Wants(&c.block) {
+			v, err := e.db.Get(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			records = append(records, v)
+		}
+		f, err := node.FactsOf(&c.block, records)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, why := node.Judge(&c.block, f); why != c.want {
+			t.Errorf("%s: %q, want %q", name, why, c.want)
+		}
+	}
 }

@@ -18,8 +18,6 @@ const (
 	MaxFetches = 4096
 	// fetchAfter is how long a block that others vote on may be on its way.
 	fetchAfter = 200 * step.Millisecond
-	// backlogForPull is how full the backlog may be for the bootstrap to ask for more.
-	backlogForPull = MaxBacklog / 2
 	// scanPause is how long the walk over all frontiers rests after an answer in which
 	// there was nothing new.
 	scanPause = 2 * step.Second
@@ -107,7 +105,7 @@ func (n *Node) pull() {
 			n.askAgain(p)
 		}
 	}
-	for len(s.pulls) < MaxPulls && len(n.peers.list) > 0 && len(n.pending) < backlogForPull {
+	for len(s.pulls) < MaxPulls && len(n.peers.list) > 0 && len(n.pending) < n.MaxBacklog/2 {
 		ask, tries := n.nextAsk()
 		if ask == nil {
 			return
