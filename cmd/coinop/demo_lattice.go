@@ -27,8 +27,8 @@ import (
 )
 
 // latticeInFlight is how many orders are paid at a time: an account's blocks follow
-// one another.
-const latticeInFlight = 1
+// one another, and are cemented one after the other.
+const latticeInFlight = 4
 
 // A latticeGrid is a grid's nodes of a block lattice: each a representative with a
 // quarter of the votes.

@@ -170,7 +170,7 @@ func TestFourShops(t *testing.T) {
 	net := network(t, 1, 1)
 	shops := sites(t, net, 4)
 	last := shops[3]
-	news, err := last.Subscribe(1000)
+	news, err := last.Subscribe(1000, node.Watch{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s is taken for a peer", what)
 		}
 	}
-	if _, err := s.Subscribe(1); err == nil {
+	if _, err := s.Subscribe(1, node.Watch{}); err == nil {
 		t.Error("a closed node takes subscribers")
 	}
 	n, err := tanglenet.Open(t.Context(), s.machine, s.options)
@@ -342,11 +342,11 @@ func TestOptions(t *testing.T) {
 	}
 	defer n.Close()
 	for range tanglenet.MaxSubscriptions {
-		if _, err := n.Subscribe(0); err != nil {
+		if _, err := n.Subscribe(0, node.Watch{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := n.Subscribe(0); err == nil {
+	if _, err := n.Subscribe(0, node.Watch{}); err == nil {
 		t.Error("subscribers have no limit")
 	}
 }

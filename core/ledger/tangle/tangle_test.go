@@ -300,8 +300,10 @@ func TestInclusion(t *testing.T) {
 	for size := 1; size <= 70; size++ {
 		ids = append(ids, tangle.BlockID{byte(size), 1})
 		root := tangle.MerkleRoot(ids)
+		tree := tangle.NewTree(ids)
+		equal(t, "root", tree.Root(), root)
 		for i := range ids {
-			p, err := tangle.NewInclusion(ids, i)
+			p, err := tree.Inclusion(i)
 			must(t, err)
 			must(t, p.Verify(root))
 			back, err := tangle.DecodeInclusion(p.Append(nil))
@@ -325,6 +327,7 @@ func TestInclusion(t *testing.T) {
 			}
 		}
 	}
+	equal(t, "root of nothing", tangle.NewTree(nil).Root(), tangle.MerkleRoot(nil))
 	_, err := tangle.NewInclusion(ids, len(ids))
 	refuses(t, "a block that is not there", err, "no block 70 in a list of 70")
 }
@@ -384,4 +387,21 @@ func TestNetwork(t *testing.T) {
 	refuses(t, "a key twice", change(func(n *tangle.Network) { n.Coordinators = [][32]byte{{1}, {1}} }), "ascend")
 	refuses(t, "no prefix", change(func(n *tangle.Network) { n.HRP = "" }), "prefix")
 	refuses(t, "impossible work", change(func(n *tangle.Network) { n.MinZeros = 41 }), "zero trits")
+}
+
+// TestWorkTogether: blocks whose work is done together have what they want, by the nonces
+// that they have alone.
+func TestWorkTogether(t *testing.T) {
+	for count := range 70 {
+		var unworked [][]byte
+		var zeros []int
+		for i := range count {
+			unworked, zeros = append(unworked, []byte{byte(i), byte(count), 3}), append(zeros, i%4)
+		}
+		for i, nonce := range tangle.MineAll(unworked, zeros) {
+			if alone := tangle.Mine(unworked[i], zeros[i], 0); nonce != alone {
+				t.Fatalf("block %d of %d has nonce %d, and %d alone", i, count, nonce, alone)
+			}
+		}
+	}
 }

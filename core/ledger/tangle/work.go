@@ -138,6 +138,52 @@ func (s *Search) put(from uint64) {
 	}
 }
 
+// MineAll is Mine of several blocks, from 0 on, each with zeros of its own. They share
+// the lanes of a step, which most of would be tried for nothing if one block had them all
+// and wanted little work.
+func MineAll(unworked [][]byte, zeros []int) []uint64 {
+	nonces := make([]uint64, len(unworked))
+	var left []int // that want work
+	for i := range unworked {
+		if zeros[i] > 0 {
+			left = append(left, i)
+		}
+	}
+	var lanes ternary.CurlLanes
+	var sum ternary.LanesSum
+	for len(left) > 0 {
+		part := left[:min(len(left), Lanes)]
+		share := Lanes / len(part)
+		for k, i := range part {
+			putShare(&lanes, k*share, share, unworked[i], nonces[i])
+		}
+		lanes.Sum(&sum)
+		again := left[:0]
+		for k, i := range part {
+			good := sum.Zeros(zeros[i]) >> (k * share) << (Lanes - share) // the block's own lanes, on top
+			if good == 0 {
+				nonces[i] += uint64(share)
+				again = append(again, i)
+				continue
+			}
+			nonces[i] += uint64(bits.TrailingZeros64(good) - (Lanes - share))
+		}
+		left = append(again, left[len(part):]...)
+	}
+	return nonces
+}
+
+// putShare puts a block with so many nonces, from one on, into the lanes from first on.
+func putShare(lanes *ternary.CurlLanes, first, share int, unworked []byte, from uint64) {
+	digest := blake2b.Sum256(unworked)
+	for k := range share {
+		var nonce [NonceSize]byte
+		binary.LittleEndian.PutUint64(nonce[:], from+uint64(k))
+		lanes.PutB1T6(first+k, 0, digest[:])
+		lanes.PutB1T6(first+k, nonceTrit, nonce[:])
+	}
+}
+
 // Mine searches a nonce, from the given one on, that gives a block so many
 // trailing zero trits; unworked is the block without its nonce. It takes 3^zeros
 // tries on average and has no other end, so zeros must be what a machine can

@@ -30,11 +30,13 @@ func (c *call) process() (*object, error) {
 // fits reports whether a block is of the kind that the client thinks it is: a
 // wallet that is wrong about a balance would else send all that it has.
 func fits(n *node.Node, b *lattice.Block, kind string) error {
-	if _, known := n.Block(b.Previous); !known && !b.Previous.IsZero() {
+	// What follows may be in the ledger already: a wallet that says a block again is to
+	// hear that.
+	previous, known := n.Block(b.Previous)
+	if !known && !b.Previous.IsZero() {
 		return Fault(lattice.GapPrevious)
 	}
-	a, _ := n.Account(b.Account)
-	change := b.Balance.Cmp(a.Balance)
+	change := b.Balance.Cmp(previous.Balance)
 	switch kind {
 	case "send":
 		if change >= 0 {

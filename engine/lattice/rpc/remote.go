@@ -238,6 +238,10 @@ func (r *Remote) doDue() time.Duration {
 			delete(r.submits, h)
 			continue
 		}
+		// The node cannot take a block before the one that it follows.
+		if before := r.submits[s.block.Previous]; before != nil && !before.taken && !s.taken {
+			continue
+		}
 		s.busy = due(s.due, s.busy, func() { r.advance(h, s) })
 	}
 	return next
@@ -343,7 +347,13 @@ func (r *Remote) try(h lattice.Hash, s *submit) (what any, err error) {
 		}
 		r.mu.Lock()
 		s.block.Work, s.taken = b.Work, true
+		for _, next := range r.submits {
+			if next.block.Previous == h {
+				next.fails, next.due = 0, time.Time{}
+			}
+		}
 		r.mu.Unlock()
+		r.nudge()
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, AskTime)
 	defer cancel()

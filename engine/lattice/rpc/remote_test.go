@@ -121,6 +121,17 @@ func TestWalletFarAway(t *testing.T) {
 		t.Errorf("the block before is %s", final.Previous.Hash())
 	}
 
+	// Two at once, the later one first; and then one that is long final, although the
+	// account has less by now.
+	third, fourth := till.send(lattice.RawOf(100), bank.key()), till.send(lattice.RawOf(100), bank.key())
+	shop.say(lattice.Submit{Block: fourth})
+	shop.say(lattice.Submit{Block: third})
+	hears(shop, func(f lattice.Final) bool { return f.Block.Hash() == third.Hash() })
+	hears(shop, func(f lattice.Final) bool { return f.Block.Hash() == fourth.Hash() })
+	shop.past = nil
+	shop.say(lattice.Submit{Block: back})
+	hears(shop, func(f lattice.Final) bool { return f.Block.Hash() == back.Hash() })
+
 	forged := till.send(lattice.RawOf(1), bank.key())
 	forged.Signature[0] ^= 1
 	shop.say(lattice.Submit{Block: forged})
@@ -131,7 +142,7 @@ func TestWalletFarAway(t *testing.T) {
 	// The line is cut; the wallet is told what it missed when it is back.
 	(<-w.cut)()
 	w.process(bank.send(lattice.RawOf(5), till.key()))
-	hears(shop, func(s lattice.State) bool { return s.Height == 2 && len(s.Receivable) == 1 })
+	hears(shop, func(s lattice.State) bool { return s.Height == 4 && len(s.Receivable) == 1 })
 	if err := r.Err(); err != nil {
 		t.Errorf("all is well, and it says %v", err)
 	}

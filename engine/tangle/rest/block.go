@@ -54,7 +54,7 @@ func (c *call) submit() (any, error) {
 	case err != nil && c.ctx.Err() != nil:
 		return nil, tooBusy
 	case err != nil:
-		return nil, c.s.refused(b, err)
+		return nil, refused(err)
 	}
 	return created{attached.Block}, nil
 }

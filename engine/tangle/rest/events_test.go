@@ -12,6 +12,8 @@ import (
 	"github.com/coder/websocket"
 
 	"coinop.dev/core/ledger/tangle"
+	"coinop.dev/core/step"
+	tanglenet "coinop.dev/engine/tangle"
 	"coinop.dev/engine/tangle/rest"
 )
 
@@ -215,5 +217,22 @@ func TestManyTopics(t *testing.T) {
 	}
 	if _, _, err := e.conn.Read(t.Context()); err == nil {
 		t.Error("a server that is closed still speaks")
+	}
+}
+
+// TestBlocks: a block is told when it is attached, once, and not when a milestone
+// includes it, which here is an hour later.
+func TestBlocks(t *testing.T) {
+	w := newWorld(t, rest.Options{}, func(o *tanglenet.Options) { o.Config.Coordinator.Interval = step.Hour })
+	e := w.listen("blocks")
+	for i := range 3 {
+		data := &tangle.TaggedData{Data: fmt.Append(nil, i)}
+		if a := w.post(object{"protocolVersion": 2, "payload": data}); a.status != 201 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		got, ok := e.topic("blocks").block(t).Payload.(*tangle.TaggedData)
+		if !ok || string(got.Data) != string(data.Data) {
+			t.Fatalf("of %s it is told %+v", data.Data, got)
+		}
 	}
 }

@@ -48,44 +48,15 @@ func invalid(err error) *Fault {
 	return &Fault{http.StatusBadRequest, fmt.Sprintf("invalid parameter, error: %.300s", err), ""}
 }
 
-// refused is what a client is told when its block was not attached.
-func (s *Server) refused(b *tangle.Block, err error) error {
-	because := func(status int, why tangle.Refusal) *Fault {
-		return &Fault{status, fmt.Sprintf("failed to attach block: %.300s", err), why}
-	}
-	var conflict node.Conflict
+// refused is what a client is told when its block was not attached. What nobody knows
+// may pass: it must not be taken for the end of a payment.
+func refused(err error) *Fault {
+	why, status := node.RefusalOf(err), http.StatusBadRequest
 	switch {
-	case errors.Is(err, node.ErrWork), errors.Is(err, tanglenet.ErrWorks):
-		return because(http.StatusServiceUnavailable, tangle.Busy)
-	case errors.Is(err, node.ErrFull), errors.Is(err, node.ErrHalted):
-		return because(http.StatusServiceUnavailable, tangle.Busy)
-	case errors.Is(err, tanglenet.ErrNonce), errors.Is(err, node.ErrUnsolid), errors.Is(err, node.ErrTooOld):
-		return because(http.StatusBadRequest, "")
-	case errors.As(err, &conflict):
-		return because(http.StatusBadRequest, refusalOf(conflict))
+	case errors.Is(err, tanglenet.ErrNonce):
+		why = ""
+	case why == tangle.Busy:
+		status = http.StatusServiceUnavailable
 	}
-	if bad := b.Check(s.Node.Network()); bad != nil {
-		err = bad
-		return because(http.StatusBadRequest, tangle.BadTransaction)
-	}
-	if t, ok := b.Payload.(*tangle.Transaction); ok {
-		if bad := t.Verify(); bad != nil {
-			err = bad
-			return because(http.StatusBadRequest, tangle.BadTransaction)
-		}
-	}
-	// Of what remains some is the client's fault and some may pass: that must not be
-	// taken for the end of a payment.
-	return because(http.StatusServiceUnavailable, tangle.Busy)
-}
-
-// refusalOf is what a conflict means to a wallet.
-func refusalOf(c node.Conflict) tangle.Refusal {
-	switch c {
-	case node.AlreadySpent, node.SpentBefore:
-		return tangle.SpentInput
-	case node.NotFound:
-		return tangle.NoInput
-	}
-	return tangle.BadTransaction
+	return &Fault{status, fmt.Sprintf("failed to attach block: %.300s", err), why}
 }

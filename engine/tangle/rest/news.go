@@ -26,8 +26,13 @@ func (s *Server) tellNews() {
 			lost = now
 			s.sockets.cut()
 		}
-		if c, ok := news.(node.Confirmed); ok {
-			s.confirmed(&c)
+		switch v := news.(type) {
+		case node.Confirmed:
+			s.confirmed(&v)
+		case node.Came:
+			for _, raw := range v.Raw {
+				s.tell(topicBlocks, hexText(raw))
+			}
 		}
 	}
 }
@@ -53,7 +58,7 @@ func (s *Server) confirmed(m *node.Confirmed) {
 // tellIncluded tells of the blocks of a milestone, as far as somebody wants to know.
 func (c *call) tellIncluded(index uint32) error {
 	a := &c.s.sockets
-	inBlocks := a.wanted(topicBlocks, topicIncluded, topicOutput, topicUnlock)
+	inBlocks := a.wanted(topicIncluded, topicOutput, topicUnlock)
 	if !inBlocks && !a.wanted(topicMetadata, topicReferenced) {
 		return nil
 	}
@@ -83,7 +88,6 @@ func (c *call) tellIncluded(index uint32) error {
 			c.s.tell(topicReferenced, describe(&about[i]))
 		}
 		for i, raw := range raws {
-			c.s.tell(topicBlocks, hexText(raw))
 			if err == nil && applied[i] {
 				err = c.tellApplied(raw)
 			}

@@ -1,11 +1,9 @@
 package rest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -197,89 +195,23 @@ type Unspent struct {
 	Note   *tangle.TaggedData `json:"note,omitempty"` // unless it is pruned, or larger than MaxNote
 }
 
-// maxOutputs bounds the outputs of an address that are looked at for its State.
-const maxOutputs = 4096
-
-var errMoving = errors.New("milestones come faster than the address can be read")
-
 // address tells what an address has.
 func (c *call) address() (any, error) {
-	a, err := tangle.ParseAddress(c.s.hrp(), c.PathValue("address"))
+	text := c.PathValue("address")
+	a, err := tangle.ParseAddress(c.s.hrp(), text)
 	if err != nil {
 		return nil, invalid(err)
 	}
-	var list []node.Output
-	var at node.Mark
-	for range 5 {
-		if list, at, err = c.outputsOf(a); !errors.Is(err, errMoving) {
-			break
-		}
-	}
-	if errors.Is(err, errMoving) {
-		return nil, tooBusy
-	}
-	if err != nil {
+	var of tangle.State
+	if err := c.look(func(n *node.Node) { of = n.State(a) }); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(list, func(a, b node.Output) int {
-		if d := int64(a.Booked.Index) - int64(b.Booked.Index); d != 0 {
-			return int(d)
-		}
-		return bytes.Compare(a.ID[:], b.ID[:])
-	})
-	list = list[:min(len(list), tangle.MaxUnspent)]
-	state := State{Address: c.PathValue("address"), Ledger: at.Index, Outputs: make([]Unspent, len(list))}
-	for i := range list {
-		state.Outputs[i] = Unspent{ID: list[i].ID, Amount: strconv.FormatUint(list[i].Amount, 10)}
-	}
-	for from := 0; from < len(list); from += lookAt {
-		some := list[from:min(from+lookAt, len(list))]
-		raws := make([][]byte, len(some))
-		err := c.look(func(n *node.Node) {
-			for i := range some {
-				raws[i] = n.Block(some[i].Block)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i, raw := range raws {
-			state.Outputs[from+i].Note = noteOf(raw)
+	state := State{Address: text, Ledger: of.Index, Outputs: make([]Unspent, len(of.Unspent))}
+	for i, u := range of.Unspent {
+		state.Outputs[i] = Unspent{ID: u.ID, Amount: strconv.FormatUint(u.Amount, 10)}
+		if u.Note != nil && len(u.Note.Data) <= MaxNote {
+			state.Outputs[i].Note = u.Note
 		}
 	}
 	return state, nil
-}
-
-// outputsOf lists the outputs of an address as one milestone has left them.
-func (c *call) outputsOf(a tangle.Address) (list []node.Output, at node.Mark, err error) {
-	var after tangle.OutputID
-	for first := true; ; first = false {
-		var some []node.Output
-		var now node.Mark
-		err := c.look(func(n *node.Node) { some, now = n.OutputsOf(a, after, MaxPage), n.Info().Latest })
-		if err != nil {
-			return nil, at, err
-		}
-		if !first && now != at {
-			return nil, at, errMoving
-		}
-		list, at = append(list, some...), now
-		if len(some) < MaxPage || len(list) >= maxOutputs {
-			return list, at, nil
-		}
-		after = some[len(some)-1].ID
-	}
-}
-
-// noteOf is the note of the transaction in a block, unless it is too large.
-func noteOf(raw []byte) *tangle.TaggedData {
-	b, err := tangle.DecodeBlock(raw)
-	if err != nil {
-		return nil
-	}
-	t, ok := b.Payload.(*tangle.Transaction)
-	if !ok || t.Essence.Payload == nil || len(t.Essence.Payload.Data) > MaxNote {
-		return nil
-	}
-	return t.Essence.Payload
 }

@@ -113,7 +113,7 @@ func New(o Options) (*Server, error) {
 			return time.Second
 		}
 	}
-	news, err := o.Node.Subscribe(MaxNews)
+	news, err := o.Node.Subscribe(MaxNews, node.Watch{})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"coinop.dev/core/ledger/tangle"
+	"coinop.dev/core/ledger/tangle/node"
 )
 
 // The events are of ours: a client says {"action":"subscribe","topic":"..."}, or
@@ -38,12 +39,10 @@ const (
 
 // Topics. Those that end in a slash are followed by what they are about.
 const (
-	topicLatest    = "milestone-info/latest"
-	topicConfirmed = "milestone-info/confirmed"
-	topicMilestone = "milestones"
-	// Blocks, as milestones include them, in their order. HORNET tells of them as they
-	// come.
-	topicBlocks     = "blocks"
+	topicLatest     = "milestone-info/latest"
+	topicConfirmed  = "milestone-info/confirmed"
+	topicMilestone  = "milestones"
+	topicBlocks     = "blocks" // as they are attached
 	topicReferenced = "block-metadata/referenced"
 	topicMetadata   = "block-metadata/"
 	topicIncluded   = "transactions/" // and included behind the ID
@@ -99,10 +98,12 @@ type sockets struct {
 	heard   int                         // together
 	closed  bool
 	serving sync.WaitGroup
+
+	watching sync.Mutex // held from when it is seen who hears what until the node knows
 }
 
 // kinds are those that a milestone is read for.
-var kinds = [...]string{topicBlocks, topicReferenced, topicMetadata, topicIncluded, topicOutput, topicUnlock}
+var kinds = [...]string{topicReferenced, topicMetadata, topicIncluded, topicOutput, topicUnlock}
 
 // A socket is one client.
 type socket struct {
@@ -126,6 +127,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.write(w, tooBusy)
 		return
 	}
+	defer s.rewatch()
 	defer s.sockets.remove(k)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: s.AnyOrigin})
 	if err != nil {
@@ -215,6 +217,13 @@ func (a *sockets) wanted(of ...string) bool {
 		}
 	}
 	return false
+}
+
+// rewatch has the node tell what somebody hears.
+func (s *Server) rewatch() {
+	s.sockets.watching.Lock()
+	defer s.sockets.watching.Unlock()
+	s.news.Want(node.Watch{Blocks: s.sockets.hears(topicBlocks)})
 }
 
 // hears reports whether somebody hears a topic.
@@ -324,6 +333,9 @@ func (k *socket) read(ctx context.Context, conn *websocket.Conn) {
 		}
 		a := answer{Ack: v.Action, Topic: v.Topic}
 		t, err := k.told(v)
+		if t.kind == topicBlocks {
+			k.s.rewatch()
+		}
 		if err != nil {
 			a = answer{Error: &jsonFault{Code: "400", Message: fmt.Sprintf("%.300s", err)}, Topic: v.Topic}
 		}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"slices"
 
@@ -58,6 +59,9 @@ func (n *Node) attach(b *Block, from []*peer, asked bool) bool {
 	n.page.ids = append(n.page.ids, b.ID)
 	n.page.left++
 	n.db.note(blockKey(b.ID), b.Raw)
+	if n.watch.Blocks {
+		n.came.Raw = append(n.came.Raw, b.Raw)
+	}
 	if !asked {
 		n.fresh = append(n.fresh, &relayed{b.Raw, from})
 	}
@@ -200,16 +204,58 @@ var (
 // make builds a block with a payload, its parents must and some tips, and does its
 // work.
 func (n *Node) make(payload tangle.Payload, must ...tangle.BlockID) (*Block, error) {
+	u, err := n.outline(payload, must...)
+	if err != nil {
+		return nil, err
+	}
+	return work([]*unworked{u})[0], nil
+}
+
+// An unworked block has all but its work.
+type unworked struct {
+	*tangle.Block
+	raw   []byte
+	zeros int
+}
+
+// outline is make but for the work.
+func (n *Node) outline(payload tangle.Payload, must ...tangle.BlockID) (*unworked, error) {
 	b := &tangle.Block{Protocol: tangle.Protocol, Payload: payload, Parents: n.parents(must)}
 	raw := b.AppendUnworked(nil)
 	zeros := n.net.ZerosNeeded(len(raw) + tangle.NonceSize)
 	if zeros > n.c.MaxWork {
 		return nil, ErrWork
 	}
-	if zeros > 0 {
-		b.Nonce = tangle.Mine(raw, zeros, 0)
+	return &unworked{b, raw, zeros}, nil
+}
+
+// work does the work of blocks together.
+func work(list []*unworked) []*Block {
+	var raw [][]byte
+	var zeros []int
+	for _, u := range list {
+		raw, zeros = append(raw, u.raw), append(zeros, u.zeros)
 	}
-	return named(b, b.Append(nil)), nil
+	blocks := make([]*Block, len(list))
+	for i, nonce := range tangle.MineAll(raw, zeros) {
+		u := list[i]
+		u.Nonce = nonce
+		blocks[i] = named(u.Block, binary.LittleEndian.AppendUint64(u.raw, nonce))
+	}
+	return blocks
+}
+
+// together is how many blocks share a pass of the search for so many zero trits: each
+// has four tries of three, or twelve of nine. More work is done for one block alone. Who
+// shares one does not approve the others.
+func together(zeros int) int {
+	switch zeros {
+	case 1:
+		return tangle.Lanes / 4
+	case 2:
+		return tangle.Lanes / 12
+	}
+	return 1
 }
 
 // parents are those that there must be, and tips.

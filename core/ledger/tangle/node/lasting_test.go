@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"coinop.dev/core/ledger/tangle"
@@ -70,6 +71,7 @@ func TestATransactionIsNotItsOwnRival(t *testing.T) {
 	w.settle()
 	out := tangle.NewOutputID(tx.ID(), 0)
 	delete(w.machines[0].disk, "tangle/o/"+string(out[:]))
+	w.start(w.machines[0])
 	w.run(10)
 	w.tell(0, step.Recv{From: "transfer", Msg: tangle.Submit{Transaction: tx}})
 	told := w.machines[0].told
@@ -239,6 +241,82 @@ func TestRefusals(t *testing.T) {
 	for _, bad := range []*tangle.Transaction{&forged, &other} {
 		if o := w.tell(0, node.Submit{ID: "s", Payload: bad}); node.RefusalOf(o[0].Err) != tangle.BadTransaction {
 			t.Errorf("a bad transaction: %v", o[0].Err)
+		}
+	}
+}
+
+// Who wants to hear of blocks hears of each once, before a milestone does anything with
+// it; who does not want to hears nothing.
+func TestWatch(t *testing.T) {
+	w := newNetwork(t, 2, 1)
+	w.until(1)
+	w.tell(1, node.Watch{Blocks: true})
+	got := w.submit(0, &tangle.TaggedData{Data: []byte("hello")})
+	w.run(10)
+	count := func(i int) (n int) {
+		for _, o := range w.machines[i].done {
+			if came, ok := o.Value.(node.Came); ok && o.ID == node.CameID {
+				for _, raw := range came.Raw {
+					if tangle.IDOf(raw) == got.Block {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	if m, ok := w.machines[1].node.Metadata(got.Block); !ok || m.State != node.Pending || count(1) != 1 {
+		t.Fatalf("the block is %+v and was told %d times", m, count(1))
+	}
+	w.settle()
+	if count(0) != 0 || count(1) != 1 {
+		t.Fatalf("told %d times to who does not watch, and %d to who does", count(0), count(1))
+	}
+	w.tell(1, node.Watch{})
+	got = w.submit(0, &tangle.TaggedData{Data: []byte("good bye")})
+	w.run(10)
+	if count(1) != 0 {
+		t.Fatal("told to who does not watch any more")
+	}
+}
+
+// Payloads that are submitted at once, and whose blocks want work, share it: each has an
+// answer, none is attached twice, those that spend from another approve it, and the other
+// nodes find the work good.
+func TestSubmissionsTogether(t *testing.T) {
+	w := newNetwork(t, 2, 1, func(i int, c *node.Config) { c.Network.MinZeros = 1 + i%2 })
+	w.check = false
+	w.until(1)
+	in, spent := tangle.GenesisOutput(0), w.net.Genesis[0]
+	var events []any
+	var last *tangle.Transaction
+	for k := range 60 {
+		events = append(events, node.Submit{ID: fmt.Sprint("note ", k), Payload: &tangle.TaggedData{Data: fmt.Append(nil, k/2)}})
+		if k%10 == 0 {
+			last = w.payFrom(rich, in, spent, address(secret("shop")), 5, "")
+			in, spent = tangle.NewOutputID(last.ID(), 1), last.Essence.Outputs[1]
+			events = append(events, node.Submit{ID: fmt.Sprint("tx ", k), Payload: last})
+		}
+	}
+	blocks := map[tangle.BlockID]int{}
+	for _, o := range w.tell(0, events...) {
+		if o.Err != nil {
+			t.Fatalf("%s: %v", o.ID, o.Err)
+		}
+		blocks[o.Value.(node.Attached).Block]++
+	}
+	if len(blocks) != 36 {
+		t.Fatalf("30 notes, each twice, and 6 transactions are in %d blocks", len(blocks))
+	}
+	w.settle()
+	w.agree()
+	if info := w.machines[1].node.Info(); info.Refused.Invalid != 0 || info.Txs != 6 {
+		t.Fatalf("the other node has %+v", info)
+	}
+	order, _ := w.machines[1].node.Order(2)
+	for id := range blocks {
+		if !slices.Contains(order, id) {
+			t.Fatalf("block %v is not in the next milestone", id)
 		}
 	}
 }

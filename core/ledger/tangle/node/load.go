@@ -18,7 +18,7 @@ func Load(r step.Reader, c Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		c: c, net: c.Network, db: newOverlay(r),
+		c: c, net: c.Network, db: newOverlay(r, &c),
 		vertices: map[tangle.BlockID]*vertex{}, makers: map[tangle.TransactionID]tangle.BlockID{},
 		pages: map[uint64]*page{}, recent: map[tangle.BlockID]uint32{}, entries: map[tangle.BlockID]uint32{},
 		refused: [2]map[tangle.BlockID]bool{{}, {}},

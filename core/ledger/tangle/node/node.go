@@ -221,6 +221,8 @@ type Node struct {
 	trees     trees
 	exported  *Snapshot
 	rejected  Counts
+	watch     Watch
+	came      Came // in this step, if it is watched
 
 	draws   uint64
 	now     step.Time
@@ -260,6 +262,8 @@ func (n *Node) Step(in step.Input) step.Effects {
 			n.submit(submit{Submit: ev})
 		case Export:
 			n.export(ev)
+		case Watch:
+			n.watch = ev
 		default:
 			panic(fmt.Sprintf("tangle: the node cannot handle %T", event))
 		}
@@ -289,6 +293,10 @@ func (n *Node) begin(at step.Time) {
 func (n *Node) end() step.Effects {
 	n.endPage()
 	n.flushAsks()
+	if n.came.Raw != nil {
+		n.done(CameID, n.came, nil)
+		n.came = Came{}
+	}
 	if n.changed {
 		n.db.put(headKey, n.head.record())
 		n.changed = false

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"coinop.dev/core/codec"
 	"coinop.dev/core/ledger/tangle"
@@ -70,10 +71,20 @@ type overlay struct {
 	records []step.Record
 	places  map[string]int // in records
 	earlier map[string][]byte
+	outputs [2]map[string][]byte // records of outputs that were put last, newer ones first
+	room    int                  // of each
 }
 
-func newOverlay(disk step.Reader) *overlay {
-	return &overlay{disk: disk, places: map[string]int{}, earlier: map[string][]byte{}}
+// MaxOutputs bounds the outputs that are known without asking the disk, twice. Most are
+// spent soon, and each takes some 250 bytes. A node that keeps fewer unconfirmed blocks
+// keeps fewer of them.
+const MaxOutputs = MaxUnconfirmed / 4
+
+func newOverlay(disk step.Reader, c *Config) *overlay {
+	return &overlay{
+		disk: disk, room: c.MaxUnconfirmed * MaxOutputs / MaxUnconfirmed, places: map[string]int{}, earlier: map[string][]byte{},
+		outputs: [2]map[string][]byte{{}, {}},
+	}
 }
 
 // begin starts a step.
@@ -92,6 +103,11 @@ func (o *overlay) get(key string) []byte {
 	if value, ok := o.earlier[key]; ok {
 		return value
 	}
+	for _, outputs := range o.outputs {
+		if value, ok := outputs[key]; ok {
+			return value
+		}
+	}
 	value, err := o.disk.Get(key)
 	if err != nil {
 		panic(fmt.Sprintf("tangle: read %q: %v", key, err))
@@ -108,6 +124,9 @@ func (o *overlay) note(key string, value []byte) {
 }
 
 func (o *overlay) add(r step.Record) {
+	if strings.HasPrefix(r.Key, outputPre) {
+		o.keep(r)
+	}
 	if i, ok := o.places[r.Key]; ok {
 		r.Lazy = r.Lazy && o.records[i].Lazy
 		o.records[i] = r
@@ -115,6 +134,19 @@ func (o *overlay) add(r step.Record) {
 	}
 	o.places[r.Key] = len(o.records)
 	o.records = append(o.records, r)
+}
+
+// keep remembers an output.
+func (o *overlay) keep(r step.Record) {
+	delete(o.outputs[0], r.Key)
+	delete(o.outputs[1], r.Key)
+	if r.Value == nil {
+		return
+	}
+	if len(o.outputs[0]) >= o.room {
+		o.outputs[0], o.outputs[1] = map[string][]byte{}, o.outputs[0]
+	}
+	o.outputs[0][r.Key] = r.Value
 }
 
 // take ends a step.

@@ -33,7 +33,16 @@ const (
 	ConfirmedID = "milestone" // Confirmed: a milestone has been confirmed
 	HaltID      = "halt"      // only an error: nothing is confirmed any more
 	DoubleID    = "double"    // Double: a coordinator has signed two milestones of one index
+	CameID      = "blocks"    // Came, if Watch wants it
 )
+
+// Watch says which of the outcomes somebody hears that would be many. It is forgotten
+// when the node is.
+type Watch struct{ Blocks bool }
+
+// Came tells of the blocks that a step has attached, in that order. They are not to be
+// changed.
+type Came struct{ Raw [][]byte }
 
 // TxID is the ID of the outcome that tells what has become of a transaction: Settled,
 // or an error whose cause is a Conflict or ErrOrphan.
@@ -75,7 +84,8 @@ var (
 type submit struct {
 	Submit
 	wallet string // core that waits for tangle.Final; "" for an outcome
-	block  *Block // if it came whole
+	block  *Block // if it came whole, or is made
+	made   *unworked
 	id     [32]byte
 	raw    []byte
 	first  int // of its signatures in the batch
@@ -181,50 +191,98 @@ func (n *Node) judgeSubmits(each []bool) {
 	}
 }
 
-// attachSubmits attaches what was submitted and is good.
+// attachSubmits attaches what was submitted and is good. The work of a few blocks is done
+// together.
 func (n *Node) attachSubmits() {
+	var group []*submit
 	for i := range n.submits {
 		s := &n.submits[i]
-		attached, err := n.attachSubmit(s)
-		n.answerSubmit(s, attached, err)
+		if builds(group, s) {
+			group = n.attachGroup(group)
+		}
+		attached, done, err := n.look(s)
+		if done || err != nil {
+			n.answerSubmit(s, attached, err)
+			continue
+		}
+		group = append(group, s)
+		if s.made == nil || len(group) >= together(s.made.zeros) {
+			group = n.attachGroup(group)
+		}
 	}
+	n.attachGroup(group)
 	clear(n.submits)
 	n.submits, n.submitted = n.submits[:0], 0
 }
 
-func (n *Node) attachSubmit(s *submit) (Attached, error) {
+// builds reports whether a payload is in a group already, or spends what one there
+// makes, whose block it is to approve.
+func builds(group []*submit, s *submit) bool {
+	t, _ := s.Payload.(*tangle.Transaction)
+	for _, g := range group {
+		if g.id == s.id || t != nil && slices.ContainsFunc(t.Essence.Inputs, func(in tangle.OutputID) bool { return in.Transaction() == g.id }) {
+			return true
+		}
+	}
+	return false
+}
+
+// attachGroup does the work of a group and attaches it. What is left of it is returned.
+func (n *Node) attachGroup(group []*submit) []*submit {
+	var list []*unworked
+	for _, s := range group {
+		if s.made != nil {
+			list = append(list, s.made)
+		}
+	}
+	blocks := work(list)
+	for _, s := range group {
+		if s.made != nil {
+			s.block, blocks = blocks[0], blocks[1:]
+		}
+		attached, err := n.attachSubmit(s)
+		n.answerSubmit(s, attached, err)
+	}
+	return group[:0]
+}
+
+// look looks at a submission before it is attached, and outlines its block if it has
+// none. It is done if nothing is to be attached.
+func (n *Node) look(s *submit) (attached Attached, done bool, err error) {
 	if s.bad != nil {
-		return Attached{}, s.bad
+		return attached, false, s.bad
 	}
 	if o := n.own[s.id]; o != nil && s.Payload != nil {
 		if s.wallet != "" && o.wallet != s.wallet {
 			o.wallet = s.wallet
 			n.db.put(ownKey(o.id), o.record())
 		}
-		return Attached{o.block, s.id}, nil
+		return Attached{o.block, s.id}, true, nil
 	}
 	if t, ok := s.Payload.(*tangle.Transaction); ok {
-		if o := n.output(tangle.NewOutputID(s.id, 0)); o != nil {
-			return Attached{o.Block, s.id}, nil // applied already
-		}
-		if err := n.spent(s.id, t); err != nil {
-			return Attached{}, err
+		if block, applied, err := n.applied(s.id, t); applied || err != nil {
+			return Attached{block, s.id}, applied, err
 		}
 	}
 	b := s.block
 	if b == nil {
-		made, err := n.make(s.Payload, n.madeBy(s.Payload)...)
-		if err != nil {
-			return Attached{}, err
-		}
-		b = made
-	} else if !n.solid(b) {
-		return Attached{}, ErrUnsolid
-	} else if n.tooOld(b) {
-		return Attached{}, ErrTooOld
-	} else if _, ok := n.confirmed(b.ID); ok {
-		return Attached{b.ID, s.id}, nil
+		s.made, err = n.outline(s.Payload, n.madeBy(s.Payload)...)
+		return attached, false, err
 	}
+	if !n.solid(b) {
+		return attached, false, ErrUnsolid
+	}
+	if n.tooOld(b) {
+		return attached, false, ErrTooOld
+	}
+	if _, ok := n.confirmed(b.ID); ok {
+		return Attached{b.ID, s.id}, true, nil
+	}
+	return attached, false, nil
+}
+
+func (n *Node) attachSubmit(s *submit) (Attached, error) {
+	b := s.block
 	if !n.attach(b, nil, false) {
 		return Attached{}, ErrFull
 	}
@@ -263,20 +321,29 @@ func (n *Node) madeBy(p tangle.Payload) (must []tangle.BlockID) {
 	return must
 }
 
-// spent says that a milestone's transaction has spent an input: another one, or this
-// one, whose outputs are pruned already.
-func (n *Node) spent(id tangle.TransactionID, t *tangle.Transaction) error {
+// applied finds the block by which a milestone has applied a transaction, or says that
+// another one has spent an input of it. What has applied it may be pruned.
+func (n *Node) applied(id tangle.TransactionID, t *tangle.Transaction) (b tangle.BlockID, ok bool, err error) {
+	here := 0 // inputs that nobody has spent
 	for _, in := range t.Essence.Inputs {
 		o := n.output(in)
 		switch {
-		case o == nil || o.Spent.Index == 0:
+		case o == nil:
+		case o.Spent.Index == 0:
+			here++
 		case o.SpentBy == id:
-			return ErrPruned
+			err = ErrPruned
 		default:
-			return AlreadySpent
+			err = AlreadySpent
 		}
 	}
-	return nil
+	if here > 0 && err == nil {
+		return b, false, nil
+	}
+	if made := n.output(tangle.NewOutputID(id, 0)); made != nil {
+		return made.Block, true, nil
+	}
+	return b, false, err
 }
 
 // schedule writes an own payload and has it looked at when it should be confirmed.

@@ -38,10 +38,11 @@ func (l trees) of(index uint32) *tree {
 	return nil
 }
 
-// add keeps a milestone's tree instead of the one that nobody has asked for for longest.
+// add keeps a milestone's tree instead of those that nobody has asked for, at all or for
+// longest.
 func (l *trees) add(index uint32, applied []tangle.BlockID) *tree {
 	t := &tree{index: index, applied: applied}
-	*l = append(*l, t)
+	*l = append(slices.DeleteFunc(*l, func(t *tree) bool { return t.places == nil }), t)
 	leaves := 0
 	for i := len(*l) - 1; i >= 0; i-- {
 		leaves += len((*l)[i].applied)

@@ -86,21 +86,38 @@ func (n *Node) tellStates() {
 // maxScan bounds the outputs of an address that are looked at for a State.
 const maxScan = 4 * tangle.MaxUnspent
 
-// State is what an address has.
+// State is what an address has, but for what a milestone that is being written spends.
 func (n *Node) State(a tangle.Address) tangle.State {
 	list := n.OutputsOf(a, tangle.OutputID{}, maxScan)
 	slices.SortStableFunc(list, func(a, b Output) int { return int(int64(a.Booked.Index) - int64(b.Booked.Index)) })
 	s := tangle.State{Address: a, Index: n.head.Index}
+	notes := map[tangle.BlockID]*tangle.TaggedData{}
 	for _, o := range list[:min(len(list), tangle.MaxUnspent)] {
-		u := tangle.Unspent{ID: o.ID, Amount: o.Amount}
-		if raw := n.raw(o.Block); raw != nil {
-			if b, err := ReadBlock(raw); err == nil && b.Transaction() != nil {
-				u.Note = b.Transaction().Essence.Payload
-			}
+		note, ok := notes[o.Block]
+		if !ok {
+			note = n.note(o.Block)
+			notes[o.Block] = note
 		}
-		s.Unspent = append(s.Unspent, u)
+		s.Unspent = append(s.Unspent, tangle.Unspent{ID: o.ID, Amount: o.Amount, Note: note})
 	}
 	return s
+}
+
+// note is the tagged data of a block's transaction, or nil.
+func (n *Node) note(id tangle.BlockID) *tangle.TaggedData {
+	raw := n.raw(id)
+	if raw == nil {
+		return nil
+	}
+	b, err := tangle.DecodeBlock(raw)
+	if err != nil {
+		return nil
+	}
+	t, ok := b.Payload.(*tangle.Transaction)
+	if !ok {
+		return nil
+	}
+	return t.Essence.Payload
 }
 
 func (n *Node) walletSubmits(from string, m tangle.Submit) {
