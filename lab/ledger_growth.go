@@ -152,6 +152,7 @@ func (l *latticeNetwork) growth() <-chan []unit {
 		}
 		for {
 			chunks <- l.transfers(growChunk)
+			l.deeds = nil // nobody compares them
 		}
 	}()
 	return chunks
