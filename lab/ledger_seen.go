@@ -36,9 +36,15 @@ func (l *ledgerBench) observe(ctx context.Context, ids [][][32]byte, made []sigh
 	if err != nil || len(a.Ledger.Seen) != n {
 		return nil, nil, err // it has forgotten some: nothing is measured
 	}
-	linked = &Linked{Looked: n}
-	lost, share := uint64(0), 1/float64(n)
-	for i, s := range a.Ledger.Seen {
+	linked, taken = compared(a.Ledger.Seen, made)
+	return linked, taken, nil
+}
+
+// compared puts beside each other what was seen and what was made, which has as many at least.
+func compared(seen, made []sighting) (linked *Linked, taken *float64) {
+	linked = &Linked{Looked: len(seen)}
+	lost, share := uint64(0), 1/float64(len(seen))
+	for i, s := range seen {
 		payer, payee, amount := bytes.Equal(s.Payer, made[i].Payer), bytes.Equal(s.Payee, made[i].Payee), s.Amount == made[i].Amount
 		for _, secret := range []struct {
 			known bool
@@ -55,7 +61,7 @@ func (l *ledgerBench) observe(ctx context.Context, ids [][][32]byte, made []sigh
 			*sum = 1 // and not what adding shares has lost
 		}
 	}
-	return linked, figure(float64(lost) * share), nil
+	return linked, figure(float64(lost) * share)
 }
 
 // ledgerSeen reads transfers from this node's ledger. It stops at the first that is

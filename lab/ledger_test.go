@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,8 @@ func TestRunLedger(t *testing.T) {
 				t.Errorf("impossible costs: %+v", r)
 			case *r.VerifyUs <= 0 || *r.LimitShare <= 0 || *r.LimitShare > 1:
 				t.Errorf("an impossible limit: %+v", r)
+			case r.Linked == nil || *r.Linked != Linked{60, 1, 1, 1, 1} || *r.Taken != 0:
+				t.Errorf("everything is public and free: %+v, %v taken", r.Linked, r.Taken)
 			}
 			var out strings.Builder
 			WriteLedger(&out, []LedgerResult{r})
@@ -56,5 +59,19 @@ func TestLedgerOptions(t *testing.T) {
 		if _, err := RunLedger(context.Background(), o, nil); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// What an observer tells is compared with what was paid: here it is wrong about a
+// payee of four, and a quarter of a unit got lost on the way.
+func TestCompared(t *testing.T) {
+	var made []sighting
+	for i := range byte(4) {
+		made = append(made, sighting{Payer: []byte{1, i}, Payee: []byte{2, i}, Amount: 5})
+	}
+	seen := slices.Clone(made)
+	seen[2].Payee, seen[3].Taken = []byte{2, 9}, 1
+	if l, taken := compared(seen, made); *l != (Linked{Looked: 4, Payer: 1, Payee: 0.75, Amount: 1, All: 0.75}) || *taken != 0.25 {
+		t.Errorf("%+v, %v taken", l, *taken)
 	}
 }

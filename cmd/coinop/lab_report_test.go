@@ -53,6 +53,21 @@ func TestLabReport(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// The console of a gateway shows it, and a README has the short table.
+	for name, text := range map[string]string{"coinop.toml": "version = 1\ndata = \"data\"\n", "README.md": report.ReadmeBegin + "\n" + report.ReadmeEnd + "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	coinop("lab", "report", "--render", "--out", ".", "--config", "coinop.toml", "--readme", "README.md")
+	for name, want := range map[string]string{filepath.Join("data", consoleReport): "streaming", "README.md": "| One-way channel |"} {
+		if raw, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Contains(raw, []byte(want)) {
+			t.Errorf("%s: %v\n%s", name, err, raw)
+		}
+	}
 	if out := coinop("lab", "compare", "--changed", ".", "."); strings.TrimSpace(string(out)) != "null" && strings.TrimSpace(string(out)) != "[]" {
 		t.Errorf("a report differs from itself: %s", out)
 	}

@@ -378,8 +378,9 @@ func TestLab(t *testing.T) {
 	w.console.Lab = filepath.Join(t.TempDir(), "report.html")
 	must(t, os.WriteFile(w.console.Lab, []byte("<h1>figures</h1>"), 0o600))
 	res, body := b.get("/console/lab")
-	if !strings.Contains(body, "figures") || !strings.HasPrefix(res.Header.Get("Content-Security-Policy"), "sandbox") {
-		t.Error(res.Status, body)
+	csp := res.Header.Get("Content-Security-Policy")
+	if !strings.Contains(body, "figures") || !strings.HasPrefix(csp, "sandbox;") || strings.Contains(csp, "script") || !strings.Contains(csp, "default-src 'none'; style-src 'unsafe-inline';") {
+		t.Error(res.Status, csp, body)
 	}
 	if _, body := b.get("/console/"); !strings.Contains(body, "last measurements") {
 		t.Error("no link to it")

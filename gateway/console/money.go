@@ -245,6 +245,9 @@ func (c *Console) export(w http.ResponseWriter, r *http.Request, _ *visit) error
 	return nil
 }
 
+// labCSP lets the report have its own style, and nothing else.
+const labCSP = "sandbox; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
 func (c *Console) hasLab() bool {
 	if c.Lab == "" {
 		return false
@@ -253,13 +256,14 @@ func (c *Console) hasLab() bool {
 	return err == nil
 }
 
-// lab shows the report of the last measurements. It is a page of its own, with
-// scripts in it, so it is shown apart: with no access to the console's session.
+// lab shows the report of the last measurements. It is a page of its own, with its
+// style in it, so it is shown apart: it runs nothing, fetches nothing, and has no
+// access to the console's session.
 func (c *Console) lab(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	if !c.hasLab() {
-		return notFound("There is no report of measurements. Run coinop lab run to make one.")
+		return notFound("There is no report of measurements. Run coinop lab report with --config and this gateway's file to make one.")
 	}
-	w.Header().Set("Content-Security-Policy", "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'")
+	w.Header().Set("Content-Security-Policy", labCSP)
 	http.ServeFile(w, r, c.Lab)
 	return nil
 }

@@ -14,6 +14,7 @@ var pageText string
 
 var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"letter": letter,
+	"less":   func(a, b int) int { return a - b },
 	"group":  func(h []Head) int { return len(h) },
 }).Parse(pageText))
 

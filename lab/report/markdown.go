@@ -100,6 +100,11 @@ func (t *Table) markdown(b *strings.Builder) {
 				cells[i] = ""
 			}
 		}
+		for i := len(line.Entries); line.Reason != "" && i < len(cells); i++ {
+			if cells[i] = "–"; i == len(line.Entries) {
+				cells[i] += " " + line.Reason
+			}
+		}
 		row(cells)
 	}
 	b.WriteString("\n")

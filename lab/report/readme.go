@@ -28,11 +28,14 @@ func (r *Report) Short() string {
 	for _, line := range main.Rows {
 		out, measured := Line{}, false
 		for _, i := range readmeColumns {
-			if line.Group != "" || line.Nobody {
+			if line.Group != "" || line.Reason != "" {
 				break
 			}
 			e := line.Entries[i]
 			measured = measured || e.Link != ""
+			if e.Link != "" && strings.HasPrefix(e.Sub, "and ") {
+				e.Text += " " + e.Sub // what is not in the figure
+			}
 			out.Entries = append(out.Entries, Entry{Text: e.Text, Said: e.Said})
 		}
 		if measured {

@@ -416,3 +416,72 @@ func TestLook(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// A copy of the README of this repository gets a table between its lines, once and
+// again, and keeps the rest.
+func TestReadme(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(raw), ReadmeBegin) != 1 || strings.Count(string(raw), ReadmeEnd) != 1 {
+		t.Fatalf("README.md must have one line %s and one %s", ReadmeBegin, ReadmeEnd)
+	}
+	path := filepath.Join(t.TempDir(), "README.md")
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := Build(fixed())
+	for range 2 {
+		if err := r.WriteReadme(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := func(raw []byte) (string, string, string) {
+		before, rest, _ := strings.Cut(string(raw), ReadmeBegin)
+		table, after, _ := strings.Cut(rest, ReadmeEnd)
+		return before, table, after
+	}
+	before, _, after := cut(raw)
+	b, table, a := cut(got)
+	if b != before || a != after || !strings.Contains(table, "| One-way channel |") || strings.Contains(table, "Nano") || strings.Contains(table, "Raiden") || !strings.Contains(table, "load 0.5 before") {
+		t.Errorf("%s", got)
+	}
+	if err := r.WriteReadme(filepath.Join("testdata", "report.md")); err == nil || !strings.Contains(err.Error(), ReadmeBegin) {
+		t.Errorf("written into a file without the lines: %v", err)
+	}
+}
+
+// A quick report says what it leaves out, and runs once what takes long.
+func TestQuick(t *testing.T) {
+	saved := Rails
+	defer func() { Rails = saved }()
+	Rails = []Rail{nano, oneway}
+	o := Options{Bench: Bench{Quick: true, Command: []string{"true"}}}
+	if err := o.Check(); err != nil {
+		t.Fatal(err)
+	}
+	plans, tasks, err := o.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := map[string]int{}
+	for _, task := range tasks {
+		runs[task.name()]++
+	}
+	for name, want := range map[string]int{"vending over nano": 2, "streaming over oneway": 2, "streaming over nano": 0, "attack over nano": 1, "site-110 over oneway": 1, "site-1000 over oneway": 0} {
+		if runs[name] != want {
+			t.Errorf("%s is run %d times, not %d", name, runs[name], want)
+		}
+	}
+	said := strings.Join(Build(nil, []Session{{Quick: true, Runs: o.Runs, Plans: plans}}).about(), "\n")
+	for _, want := range []string{"one run only of toll, site-110, outage, attack", "left out: streaming over nano, site-1000, site-10000"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in %s", want, said)
+		}
+	}
+}

@@ -27,23 +27,25 @@ type Other struct {
 }
 
 const (
-	noContracts = "it needs a chain with contracts, and no rail of this build has one"
-	noCode      = "its makers have published no program that could be run beside ours"
+	noRail     = "no rail of this build yet"
+	noContract = "no rail of this build yet: it needs a chain with contracts"
 )
 
-// Others are all of them, in the survey's order.
+// Others are all of them, in the survey's order; docs/rails says how far each is.
 var Others = []Other{
-	{"BCCAPI", Direct, "its service ended in 2013; keys on the device and the chain at a gateway are rail bitcoin's coinop account, whose transactions are the row above"},
-	{"LoRa gateway with Ethereum (Özyılmaz, Yurdakul)", Direct, noContracts},
-	{"Hyperledger gateway", Direct, "it needs a Fabric peer, which is no part of this build"},
-	{"Ptarmigan", Channel, "it has stood still since 2021 and knows no payment secret, without which no node of today is paid"},
-	{"IoT payment gateway and watchdog (Hannon, Jin)", Channel, noCode},
-	{"TBVP (Pouraghily, Wolf)", Channel, noContracts},
-	{"Lightning module (Robert, Kubler, Ghatpande)", Channel, noCode},
-	{"LNGate (Kurt et al.)", Channel, "it needs keys that device and gateway hold together, which no rail of this build has"},
-	{"Raiden", Channel, noContracts}, {"µRaiden", Channel, noContracts},
-	{"IoTeX", NewCoin, noContracts}, {"ITC (IoT Chain)", NewCoin, "no rail of this build; its published program lacks what the survey describes"},
-	{"Waltonchain", NewCoin, "no rail of this build; its published program lacks what the survey describes"},
+	{"BCCAPI", Direct, "its service ended in 2013; a device with the key and a gateway with the chain, as this build has it, pays by the transactions of Bitcoin, on chain: see there"},
+	{"LoRa gateway with Ethereum (Özyılmaz, Yurdakul)", Direct, noContract},
+	{"Hyperledger gateway", Direct, "no rail of this build yet: it needs a Fabric peer"},
+	{"Ptarmigan", Channel, "its program has stood still since 2021 and cannot pay a node of today; a node as small, as this build has it, is Lightning: see there"},
+	{"IoT payment gateway and watchdog (Hannon, Jin)", Channel, noRail},
+	{"TBVP (Pouraghily, Wolf)", Channel, noContract},
+	{"Lightning module (Robert, Kubler, Ghatpande)", Channel, "its program is not published; it pays over Lightning: see there"},
+	{"LNGate (Kurt et al.)", Channel, "no rail of this build yet: it needs a key that device and gateway have half each"},
+	{"Raiden", Channel, noContract},
+	{"µRaiden", Channel, noContract},
+	{"IoTeX", NewCoin, noRail},
+	{"ITC (IoT Chain)", NewCoin, noRail},
+	{"Waltonchain", NewCoin, noRail},
 }
 
 // quote finds what is said of a rail, the survey's first.

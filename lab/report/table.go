@@ -32,7 +32,7 @@ type Head struct{ Title, Sub string }
 type Line struct {
 	Group   string
 	Entries []Entry
-	Nobody  bool // it has no figure of ours: a system that this build does not run
+	Reason  string // why it has no figure of ours at all: this build does not run it
 }
 
 // note is the letter of a reason.
@@ -136,11 +136,7 @@ func (t *Table) others(class Class) {
 		if o.Class != class {
 			continue
 		}
-		line := Line{Nobody: true, Entries: []Entry{{Text: o.Title, Head: true}, {Said: true}}}
-		for range len(t.Heads) - 2 {
-			line.Entries = append(line.Entries, Entry{Text: "–", Note: t.note(o.Reason)})
-		}
-		t.Rows = append(t.Rows, line)
+		t.Rows = append(t.Rows, Line{Reason: o.Reason, Entries: []Entry{{Text: o.Title, Head: true}, {Said: true}}})
 	}
 }
 

@@ -100,8 +100,9 @@ func (r *Report) WriteSummary(w io.Writer) {
 		fmt.Fprint(t, "\t", main.Heads[i].Title)
 	}
 	fmt.Fprintln(t)
+	named := map[string]bool{}
 	for _, line := range main.Rows {
-		if line.Group != "" || line.Nobody {
+		if line.Group != "" || line.Reason != "" {
 			continue
 		}
 		fmt.Fprint(t, line.Entries[0].Text)
@@ -110,12 +111,15 @@ func (r *Report) WriteSummary(w io.Writer) {
 			fmt.Fprint(t, "\t", e.Text)
 			if e.Note != "" {
 				fmt.Fprintf(t, " (%s)", e.Note)
+				named[e.Note] = true
 			}
 		}
 		fmt.Fprintln(t)
 	}
 	t.Flush()
 	for i, reason := range main.Reasons {
-		fmt.Fprintf(w, "(%s) %s\n", letter(i), reason)
+		if named[letter(i)] {
+			fmt.Fprintf(w, "(%s) %s\n", letter(i), reason)
+		}
 	}
 }
