@@ -140,4 +140,3 @@ func TestNanoClients(t *testing.T) {
 		t.Errorf("the shop has %s", b)
 	}
 }
-
