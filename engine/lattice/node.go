@@ -26,6 +26,7 @@ import (
 	"coinop.dev/core/ledger/lattice/node"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
+	"coinop.dev/engine/news"
 	"coinop.dev/world/drive"
 )
 
@@ -86,7 +87,7 @@ type Node struct {
 	perIP map[netip.Addr]int // connections
 	book  book
 
-	hearing hearing
+	hearing *news.Hearing[node.Watch]
 }
 
 // counts are what is counted anywhere.
@@ -138,10 +139,10 @@ func prepare(m *engine.Machine, o Options) (*Node, error) {
 	n := &Node{
 		Options: o, machine: m, network: o.Config.Network, self: o.Config.ID, id: o.Config.ID.Public(),
 		fair: newFair(), peers: map[lattice.Key]*peer{}, perIP: map[netip.Addr]int{}, book: newBook(o.Peers),
-		hearing: hearing{subs: map[*Subscription]bool{}},
 		genesis: o.Config.Network.Genesis.Hash(),
 	}
 	n.ctx, n.cancel = context.WithCancel(m.Context())
+	n.hearing = news.New("lattice node", n.watch)
 	if o.Listen == "" {
 		return n, nil
 	}
@@ -202,7 +203,7 @@ func (n *Node) Close() error {
 	n.cancel()
 	n.unlisten()
 	n.running.Wait()
-	n.unsubscribeAll()
+	n.hearing.Close()
 	err := n.machine.Host.Do(context.Background(), func(m *drive.Machine) { m.Remove(node.Core) })
 	if errors.Is(err, drive.ErrStopped) {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"coinop.dev/core/ledger/tangle/node"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
+	"coinop.dev/engine/news"
 	tanglenet "coinop.dev/engine/tangle"
 	"coinop.dev/world/store/mem"
 )
@@ -341,7 +342,7 @@ func TestOptions(t *testing.T) {
 		t.Fatal("it does not open again: ", err)
 	}
 	defer n.Close()
-	for range tanglenet.MaxSubscriptions {
+	for range news.MaxSubscriptions {
 		if _, err := n.Subscribe(0, node.Watch{}); err != nil {
 			t.Fatal(err)
 		}

@@ -22,6 +22,7 @@ import (
 	"coinop.dev/core/ledger/tangle/node"
 	"coinop.dev/core/step"
 	"coinop.dev/engine"
+	"coinop.dev/engine/news"
 	"coinop.dev/world/drive"
 )
 
@@ -52,7 +53,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	asked   atomic.Uint64 // so far: each has its number
-	hearing hearing
+	hearing *news.Hearing[node.Watch]
 	undoor  func()
 }
 
@@ -82,7 +83,7 @@ func prepare(m *engine.Machine, o Options) (*Node, error) {
 	o.Log = cmp.Or(o.Log, m.Log)
 	n := &Node{
 		Options: o, machine: m, works: newWorks(), rates: newRates(o.MaxRate),
-		hearing: hearing{subs: map[*Subscription]bool{}}, undoor: func() {},
+		undoor: func() {},
 	}
 	n.Config.Peers = nil
 	for _, text := range o.Peers {
@@ -100,6 +101,7 @@ func prepare(m *engine.Machine, o Options) (*Node, error) {
 		n.Config.Peers = append(n.Config.Peers, key.PeerName())
 	}
 	n.ctx, n.cancel = context.WithCancel(m.Context())
+	n.hearing = news.New("Tangle node", n.watch)
 	return n, nil
 }
 
@@ -145,7 +147,7 @@ func (n *Node) Close() error {
 	n.cancel()
 	n.undoor()
 	n.running.Wait()
-	n.unsubscribeAll()
+	n.hearing.Close()
 	err := n.machine.Host.Do(context.Background(), func(m *drive.Machine) { m.Remove(node.Core) })
 	if errors.Is(err, drive.ErrStopped) {
 		return nil
