@@ -17,6 +17,10 @@ import (
 // Paying does not wait for it.
 const nodeEvery = 5 * time.Millisecond
 
+// fundsAgain is when an end looks again for money that it is to have: the news of a
+// block may be there before its coins are, and no other block comes.
+const fundsAgain = 100 * time.Millisecond
+
 // until waits for the node of this machine.
 func (e *end) until(ctx context.Context, ready func(*node.Summary) bool) (s node.Summary, err error) {
 	for {
@@ -55,6 +59,7 @@ func (e *end) widen(ctx context.Context, q question) error {
 		}
 		select { // for the change of the one before
 		case <-changed:
+		case <-time.After(fundsAgain):
 		case <-ctx.Done():
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"coinop.dev/core/bitcoin/tx"
 	"coinop.dev/core/keys"
@@ -268,6 +269,7 @@ func (e *end) openFunded(ctx context.Context, uri string) (*rail.Rail, error) {
 		}
 		select {
 		case <-changed:
+		case <-time.After(fundsAgain):
 		case <-ctx.Done():
 			return nil, err
 		}
