@@ -319,7 +319,7 @@ func (l *ledgerBench) measure(ctx context.Context, progress func(uint64)) (r Led
 	}
 	r = newLedgerResult(l, took, before, after)
 	r.Lost = l.lost - 2*lost // counts go on
-	r.GrowthBytes = grownBy(size, l.size(), float64(l.Transfers))
+	r.GrowthBytes = scaled(difference(l.size(), size), 1/float64(l.Transfers))
 	if r.latencies, err = l.latencies(); err != nil {
 		return r, err
 	}
@@ -362,13 +362,6 @@ func (l *ledgerBench) size() *float64 {
 		}
 	}
 	return &total
-}
-
-func grownBy(before, after *float64, n float64) *float64 {
-	if before == nil || after == nil {
-		return nil
-	}
-	return figure((*after - *before) / n)
 }
 
 // latencies reads when every transfer's last unit was final, and when its first was

@@ -62,10 +62,11 @@ func newLedgerResult(l *ledgerBench, took time.Duration, before, after []counts)
 		r.IntervalMs = figure(l.Interval.Seconds() * 1e3)
 	}
 	s := stages{idle: before, before: before, after: after, rested: after}
+	r.CPUMs, r.DiskBytes, r.StoreBytes, r.Fsyncs = figure(0), figure(0), figure(0), figure(0)
 	for i := range l.nodes {
 		e := s.end("", i, n)
-		r.CPUMs, r.DiskBytes = plus(r.CPUMs, e.CPUMs, i), plus(r.DiskBytes, e.DiskBytes, i)
-		r.StoreBytes, r.Fsyncs = plus(r.StoreBytes, e.StoreBytes, i), plus(r.Fsyncs, e.Fsyncs, i)
+		r.CPUMs, r.DiskBytes = sum(r.CPUMs, e.CPUMs), sum(r.DiskBytes, e.DiskBytes)
+		r.StoreBytes, r.Fsyncs = sum(r.StoreBytes, e.StoreBytes), sum(r.Fsyncs, e.Fsyncs)
 		if e.PeakRSSMiB != nil && (r.PeakRSSMiB == nil || *e.PeakRSSMiB > *r.PeakRSSMiB) {
 			r.PeakRSSMiB = e.PeakRSSMiB
 		}
@@ -74,17 +75,6 @@ func newLedgerResult(l *ledgerBench, took time.Duration, before, after []counts)
 		r.PerRound = figure(float64(after[0].Events-before[0].Events) / float64(rounds))
 	}
 	return r
-}
-
-// plus adds the i-th figure; one that is missing makes the sum missing.
-func plus(sum, v *float64, i int) *float64 {
-	switch {
-	case v == nil || sum == nil && i > 0:
-		return nil
-	case sum == nil:
-		return figure(*v)
-	}
-	return figure(*sum + *v)
 }
 
 // limit puts beside the run what the processors could do at best.

@@ -263,7 +263,7 @@ func (n *Node) Process(ctx context.Context, b lattice.Block, force bool) (node.P
 // ProcessLater has a block judged, and does not wait for it.
 func (n *Node) ProcessLater(ctx context.Context, b lattice.Block) error {
 	id := fmt.Sprintf("process/%d", n.asked.Add(1))
-	return n.machine.Host.Tell(ctx, node.Core, node.Process{ID: id, Block: b, Async: true})
+	return n.machine.Host.Tell(ctx, node.Core, node.Process{ID: id, Block: b})
 }
 
 // Elect has an election of a block that is not cemented.

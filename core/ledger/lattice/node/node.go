@@ -58,8 +58,6 @@ type (
 type Process struct {
 	ID    string
 	Block lattice.Block
-	// Async does not wait until the block is judged.
-	Async bool
 	// Force takes a fork's side: the block that stands is rolled back unless it is
 	// cemented (RPC's "force").
 	Force bool
