@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"encoding/json"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -12,27 +11,7 @@ import (
 	"coinop.dev/core/ledger/lattice"
 )
 
-// listen hears of cemented blocks over the WebSocket, and dials again when it is
-// lost.
-func (r *Remote) listen() {
-	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
-		began := time.Now()
-		err := r.hear()
-		if r.ctx.Err() != nil {
-			return
-		}
-		r.Log.Info("lattice WebSocket", "err", err)
-		if time.Since(began) > maxBackoff {
-			wait = minBackoff
-		}
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-time.After(wait/2 + rand.N(wait/2)):
-		}
-	}
-}
-
+// hear hears of cemented blocks over the WebSocket, until that is lost.
 func (r *Remote) hear() error {
 	ctx, cancel := context.WithTimeout(r.ctx, AskTime)
 	conn, _, err := websocket.Dial(ctx, r.Socket, nil)
@@ -82,7 +61,7 @@ func (r *Remote) hear() error {
 			s.due = time.Time{}
 		}
 		r.mu.Unlock()
-		r.nudge()
+		r.errands.Nudge()
 	}
 }
 
@@ -96,7 +75,7 @@ func (r *Remote) listens(conn *websocket.Conn) {
 		r.told = append(r.told, k)
 		a.due = time.Time{}
 	}
-	r.nudge()
+	r.errands.Nudge()
 }
 
 // tellSocket adds accounts to what the WebSocket tells of.
@@ -111,7 +90,7 @@ func (r *Remote) tellSocket() {
 			r.said = append(r.said, some)
 		}
 		if len(r.told) > 0 {
-			r.nudge()
+			r.errands.Nudge()
 		}
 	}
 	r.mu.Unlock()
@@ -138,7 +117,7 @@ func (r *Remote) acknowledged() {
 		}
 	}
 	r.said = r.said[1:]
-	r.nudge()
+	r.errands.Nudge()
 }
 
 func (r *Remote) say(conn *websocket.Conn, action, name string, accounts list) error {

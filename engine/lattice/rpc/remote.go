@@ -16,6 +16,7 @@ import (
 	"coinop.dev/core/ledger/lattice"
 	"coinop.dev/core/ledger/lattice/node"
 	"coinop.dev/core/step"
+	"coinop.dev/engine/errand"
 	"coinop.dev/world/drive"
 )
 
@@ -35,10 +36,6 @@ const (
 	askAgain = 500 * time.Millisecond
 	// forgetAfter is how long a block is cared for that no wallet asks for again.
 	forgetAfter = 10 * time.Minute
-	// minBackoff and maxBackoff are how long the WebSocket is left alone after it
-	// was lost.
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = 10 * time.Second
 	// someAccounts is how many accounts one message to the WebSocket names.
 	someAccounts = 500
 )
@@ -60,11 +57,8 @@ type RemoteOptions struct {
 type Remote struct {
 	RemoteOptions
 	host    *drive.Host
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	wake    chan struct{}
-	slots   chan struct{}
+	errands *errand.Runner
+	ctx     context.Context // the errands'
 	works   *works
 
 	mu       sync.Mutex
@@ -106,14 +100,17 @@ func NewRemote(host *drive.Host, o RemoteOptions) *Remote {
 		o.PollTime = PollTime
 	}
 	r := &Remote{
-		RemoteOptions: o, host: host, wake: make(chan struct{}, 1), slots: make(chan struct{}, MaxAsking), works: newWorks(),
+		RemoteOptions: o, host: host, errands: errand.New(MaxAsking), works: newWorks(),
 		accounts: map[lattice.Key]*followed{}, submits: map[lattice.Hash]*submit{},
 	}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.ctx = r.errands.Context()
 	host.Outlet(node.Core, r.take)
-	r.running.Go(r.run)
+	r.errands.Start(func(begin errand.Begin) {
+		r.tellSocket()
+		r.begin(begin)
+	})
 	if o.Socket != "" {
-		r.running.Go(r.listen)
+		r.errands.Keep(r.hear, func(err error) { r.Log.Info("lattice WebSocket", "err", err) })
 	}
 	return r
 }
@@ -121,8 +118,7 @@ func NewRemote(host *drive.Host, o RemoteOptions) *Remote {
 // Close ends it.
 func (r *Remote) Close() error {
 	r.host.Outlet(node.Core, nil)
-	r.cancel()
-	r.running.Wait()
+	r.errands.Close()
 	return nil
 }
 
@@ -143,7 +139,7 @@ func (r *Remote) take(p step.Packet) {
 	case lattice.Submit:
 		r.submit(p.From, msg.Block)
 	}
-	r.nudge()
+	r.errands.Nudge()
 }
 
 func (r *Remote) follow(core string, k lattice.Key) {
@@ -182,54 +178,11 @@ func (r *Remote) submit(core string, b lattice.Block) {
 	s.asked, s.due = time.Now(), time.Time{}
 }
 
-func (r *Remote) nudge() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// run does what is due.
-func (r *Remote) run() {
-	next := time.NewTimer(0)
-	defer next.Stop()
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-r.wake:
-		case <-next.C:
-		}
-		r.tellSocket()
-		next.Reset(r.doDue())
-	}
-}
-
-// doDue begins what is due, and says when the next thing is.
-func (r *Remote) doDue() time.Duration {
+// begin begins what is due.
+func (r *Remote) begin(due errand.Begin) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, next := time.Now(), time.Minute
-	due := func(at time.Time, busy bool, do func()) bool {
-		switch wait := at.Sub(now); {
-		case busy:
-			return true
-		case wait > 0:
-			next = min(next, wait)
-			return false
-		}
-		select {
-		case r.slots <- struct{}{}:
-		default:
-			return false // whoever is done nudges
-		}
-		r.running.Go(func() {
-			defer r.nudge()
-			defer func() { <-r.slots }()
-			do()
-		})
-		return true
-	}
+	now := time.Now()
 	for k, a := range r.accounts {
 		a.busy = due(a.due, a.busy, func() { r.refresh(k, a) })
 	}
@@ -244,7 +197,6 @@ func (r *Remote) doDue() time.Duration {
 		}
 		s.busy = due(s.due, s.busy, func() { r.advance(h, s) })
 	}
-	return next
 }
 
 // refresh asks how an account is, and tells who wants to know if that is new to
@@ -313,7 +265,7 @@ func (r *Remote) advance(h lattice.Hash, s *submit) {
 		s.taken = false // another one has won; the node will say so
 	default:
 		s.fails++
-		wait = min(askAgain<<min(s.fails, 8), maxBackoff)
+		wait = min(askAgain<<min(s.fails, 8), errand.MaxBackoff)
 		r.failed(h, err)
 	}
 	s.busy, s.due = false, time.Now().Add(wait+rand.N(wait/4))
@@ -353,7 +305,7 @@ func (r *Remote) try(h lattice.Hash, s *submit) (what any, err error) {
 			}
 		}
 		r.mu.Unlock()
-		r.nudge()
+		r.errands.Nudge()
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, AskTime)
 	defer cancel()

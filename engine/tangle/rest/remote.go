@@ -18,6 +18,7 @@ import (
 	"coinop.dev/core/ledger/tangle"
 	"coinop.dev/core/ledger/tangle/node"
 	"coinop.dev/core/step"
+	"coinop.dev/engine/errand"
 	tanglenet "coinop.dev/engine/tangle"
 	"coinop.dev/world/drive"
 )
@@ -41,10 +42,6 @@ const (
 	submitAgain = 10 * time.Second
 	// forgetAfter is how long a transaction is cared for that no wallet asks for again.
 	forgetAfter = 10 * time.Minute
-	// minBackoff and maxBackoff are how long the events are left alone after their
-	// connection was lost.
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = 10 * time.Second
 )
 
 // RemoteOptions are what a Remote is made of.
@@ -65,11 +62,8 @@ type RemoteOptions struct {
 type Remote struct {
 	RemoteOptions
 	host    *drive.Host
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	wake    chan struct{}
-	slots   chan struct{}
+	errands *errand.Runner
+	ctx     context.Context // the errands'
 
 	mu        sync.Mutex
 	addresses map[tangle.Address]*followed
@@ -109,14 +103,17 @@ func NewRemote(host *drive.Host, o RemoteOptions) *Remote {
 		o.PollTime = PollTime
 	}
 	r := &Remote{
-		RemoteOptions: o, host: host, wake: make(chan struct{}, 1), slots: make(chan struct{}, MaxAsking),
+		RemoteOptions: o, host: host, errands: errand.New(MaxAsking),
 		addresses: map[tangle.Address]*followed{}, submits: map[tangle.TransactionID]*submit{},
 	}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.ctx = r.errands.Context()
 	host.Outlet(node.Core, r.take)
-	r.running.Go(r.run)
+	r.errands.Start(func(begin errand.Begin) {
+		r.tellSocket()
+		r.begin(begin)
+	})
 	if !o.Poll {
-		r.running.Go(r.listen)
+		r.errands.Keep(r.hear, func(err error) { r.Log.Info("Tangle events", "err", err) })
 	}
 	return r
 }
@@ -124,8 +121,7 @@ func NewRemote(host *drive.Host, o RemoteOptions) *Remote {
 // Close ends it.
 func (r *Remote) Close() error {
 	r.host.Outlet(node.Core, nil)
-	r.cancel()
-	r.running.Wait()
+	r.errands.Close()
 	return nil
 }
 
@@ -146,7 +142,7 @@ func (r *Remote) take(p step.Packet) {
 	case tangle.Submit:
 		r.submit(p.From, msg.Transaction)
 	}
-	r.nudge()
+	r.errands.Nudge()
 }
 
 func (r *Remote) follow(core string, k tangle.Address) {
@@ -188,54 +184,11 @@ func (r *Remote) submit(core string, t *tangle.Transaction) {
 	s.asked, s.due = time.Now(), time.Time{}
 }
 
-func (r *Remote) nudge() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// run does what is due.
-func (r *Remote) run() {
-	next := time.NewTimer(0)
-	defer next.Stop()
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-r.wake:
-		case <-next.C:
-		}
-		r.tellSocket()
-		next.Reset(r.doDue())
-	}
-}
-
-// doDue begins what is due, and says when the next thing is.
-func (r *Remote) doDue() time.Duration {
+// begin begins what is due.
+func (r *Remote) begin(due errand.Begin) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, next := time.Now(), time.Minute
-	due := func(at time.Time, busy bool, do func()) bool {
-		switch wait := at.Sub(now); {
-		case busy:
-			return true
-		case wait > 0:
-			next = min(next, wait)
-			return false
-		}
-		select {
-		case r.slots <- struct{}{}:
-		default:
-			return false // whoever is done nudges
-		}
-		r.running.Go(func() {
-			defer r.nudge()
-			defer func() { <-r.slots }()
-			do()
-		})
-		return true
-	}
+	now := time.Now()
 	for k, a := range r.addresses {
 		a.busy = due(a.due, a.busy, func() { r.refresh(k, a) })
 	}
@@ -246,7 +199,6 @@ func (r *Remote) doDue() time.Duration {
 		}
 		s.busy = due(s.due, s.busy, func() { r.advance(id, s) })
 	}
-	return next
 }
 
 // refresh asks what an address has, and tells who wants to know if that is new to
@@ -308,7 +260,7 @@ func (r *Remote) advance(id tangle.TransactionID, s *submit) {
 		s.fails = 0
 	default:
 		s.fails++
-		wait = min(askAgain<<min(s.fails, 8), maxBackoff)
+		wait = min(askAgain<<min(s.fails, 8), errand.MaxBackoff)
 		r.failed(id, err)
 	}
 	s.busy, s.due = false, time.Now().Add(wait+rand.N(wait/4))
@@ -374,26 +326,7 @@ func (r *Remote) process(t *tangle.Transaction) error {
 	return err
 }
 
-// listen hears events, and dials again when the connection is lost.
-func (r *Remote) listen() {
-	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
-		began := time.Now()
-		err := r.hear()
-		if r.ctx.Err() != nil {
-			return
-		}
-		r.Log.Info("Tangle events", "err", err)
-		if time.Since(began) > maxBackoff {
-			wait = minBackoff
-		}
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-time.After(wait/2 + rand.N(wait/2)):
-		}
-	}
-}
-
+// hear hears events, until the connection is lost.
 func (r *Remote) hear() error {
 	ctx, cancel := context.WithTimeout(r.ctx, AskTime)
 	// http and https become ws and wss.
@@ -433,7 +366,7 @@ func (r *Remote) hear() error {
 			}
 		}
 		r.mu.Unlock()
-		r.nudge()
+		r.errands.Nudge()
 	}
 }
 
@@ -447,7 +380,7 @@ func (r *Remote) listens(conn *websocket.Conn) {
 		r.told = append(r.told, k)
 		a.due = time.Time{}
 	}
-	r.nudge()
+	r.errands.Nudge()
 }
 
 // tellSocket asks for events about addresses.
